@@ -1,0 +1,142 @@
+"""Sampling ops in plain torch, with the same noise as the kernels, bit for bit."""
+
+from __future__ import annotations
+
+import torch
+
+INVALID_TOKEN = -2
+IN_PROMPT = 1 << 30
+OUTPUT_COUNT = IN_PROMPT - 1
+MASK32 = 0xFFFFFFFF
+PHILOX_KEY = (0x9E3779B9, 0xBB67AE85)
+PHILOX_ROUND = (0xD2511F53, 0xCD9E8D57)
+
+
+def sample(
+    logits: torch.Tensor,
+    temperature: torch.Tensor,
+    top_k: torch.Tensor,
+    top_p: torch.Tensor,
+    min_p: torch.Tensor,
+    seeds: torch.Tensor,
+    positions: torch.Tensor,
+    *,
+    random: bool,
+    filtered: bool,
+) -> torch.Tensor:
+    """logits [n, V] -> int32[n]: one id a row.
+
+    A row of temperature 0 takes its most likely id (the lowest of equals). Others take the
+    Gumbel-max of their tempered and filtered logits, which is a draw from their softmax; the
+    noise of an id depends on (seed int64, position int32, id) only. Filters in vLLM's order:
+    min_p, top_k (0: off), top_p on what is left; ties at a threshold stay. `random` False: every
+    row is greedy; `filtered` False: no row has a filter. A row with a NaN gives INVALID_TOKEN.
+    """
+    scores = logits.float()
+    invalid = scores.isnan().any(-1)
+    greedy = scores.argmax(-1)
+    chosen = greedy
+    if random:
+        tempered = scores / torch.where(temperature > 0, temperature, 1.0)[:, None]
+        if filtered:
+            tempered = _filter(tempered, top_k, top_p, min_p)
+        noisy = tempered + gumbel_noise(seeds, positions, logits.shape[1])
+        chosen = torch.where(temperature > 0, noisy.argmax(-1), greedy)
+    return torch.where(invalid, INVALID_TOKEN, chosen).to(torch.int32)
+
+
+def _filter(
+    scores: torch.Tensor, top_k: torch.Tensor, top_p: torch.Tensor, min_p: torch.Tensor
+) -> torch.Tensor:
+    """scores [n, V] with what the filters drop at -inf."""
+    drop = float("-inf")
+    top = scores.amax(-1, keepdim=True)
+    scores = scores.masked_fill(scores < top + min_p[:, None].log(), drop)
+    ordered = scores.sort(-1, descending=True).values
+    last = torch.where(top_k > 0, top_k, scores.shape[1]).clamp(max=scores.shape[1]).long() - 1
+    kth = ordered.gather(1, last[:, None])
+    scores = scores.masked_fill(scores < kth, drop)
+    ordered = ordered.masked_fill(ordered < kth, drop)
+    before = ordered.softmax(-1).cumsum(-1).roll(1, -1)
+    before[:, 0] = 0.0
+    inside = before < top_p[:, None]
+    threshold = ordered.masked_fill(~inside, float("inf")).amin(-1, keepdim=True)
+    return scores.masked_fill((scores < threshold) & (top_p < 1.0)[:, None], drop)
+
+
+def gumbel_noise(seeds: torch.Tensor, positions: torch.Tensor, vocab: int) -> torch.Tensor:
+    """float32[n, vocab] of standard Gumbel noise from `uniforms`."""
+    return -torch.log(-torch.log(uniforms(seeds, positions, vocab)))
+
+
+def uniforms(seeds: torch.Tensor, positions: torch.Tensor, vocab: int) -> torch.Tensor:
+    """float32[n, vocab] in (0, 1): the first word of Philox-4x32-10 (Salmon et al., 2011).
+
+    Key: the seed's low and high words; counter: (id, position, 0, 0). The top 23 bits w of the
+    word become (w + 0.5) / 2**23: never 0 or 1.
+    """
+    key0, key1 = (seeds & MASK32)[:, None], ((seeds >> 32) & MASK32)[:, None]
+    shape = (seeds.shape[0], vocab)
+    counter = [
+        torch.arange(vocab, device=seeds.device).expand(shape),
+        positions.long()[:, None].expand(shape),
+        torch.zeros(shape, dtype=torch.int64, device=seeds.device),
+        torch.zeros(shape, dtype=torch.int64, device=seeds.device),
+    ]
+    for _ in range(10):
+        counter = _philox_round(counter, key0, key1)
+        key0, key1 = (key0 + PHILOX_KEY[0]) & MASK32, (key1 + PHILOX_KEY[1]) & MASK32
+    return ((counter[0] >> 9).float() + 0.5) * 2.0**-23
+
+
+def _philox_round(
+    counter: list[torch.Tensor], key0: torch.Tensor, key1: torch.Tensor
+) -> list[torch.Tensor]:
+    high0, low0 = _multiply(counter[0], PHILOX_ROUND[0])
+    high1, low1 = _multiply(counter[2], PHILOX_ROUND[1])
+    return [high1 ^ counter[1] ^ key0, low1, high0 ^ counter[3] ^ key1, low0]
+
+
+def _multiply(x: torch.Tensor, constant: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """High and low 32 bits of x * constant, in int64 that would overflow if done at once."""
+    low_part = x * (constant & 0xFFFF)
+    high_part = x * (constant >> 16)
+    total = low_part + ((high_part & 0xFFFF) << 16)
+    return ((high_part >> 16) + (total >> 32)) & MASK32, total & MASK32
+
+
+def apply_penalties(
+    logits: torch.Tensor,
+    slots: torch.Tensor,
+    counts: torch.Tensor,
+    presence: torch.Tensor,
+    frequency: torch.Tensor,
+    repetition: torch.Tensor,
+) -> None:
+    """Penalise logits float32[n, V] in place by what each row's slot has said.
+
+    `counts` int32[max_slots, V]: output occurrences in the low 30 bits, bit 30 set for ids of the
+    prompt. Repetition divides positive and multiplies negative logits of any id that occurred;
+    frequency (per occurrence) and presence (once) are subtracted for output ids. vLLM's order.
+    """
+    said = counts[slots.long()]
+    outputs = said & OUTPUT_COUNT
+    factor = torch.where(said > 0, repetition[:, None], 1.0)
+    logits.copy_(torch.where(logits > 0, logits / factor, logits * factor))
+    logits.sub_(frequency[:, None] * outputs)
+    logits.sub_(presence[:, None] * (outputs > 0))
+
+
+def token_logprobs(
+    logits: torch.Tensor, ids: torch.Tensor, k: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Of logits [n, V]: (int32[n, 1+k] ids, float32[n, 1+k] logprobs, int32[n] ranks).
+
+    Column 0 is the given id, then the k most likely; the rank is column 0's, from 1.
+    """
+    logprobs = logits.float().log_softmax(-1)
+    own = logprobs.gather(1, ids.long()[:, None])
+    ranks = (logprobs > own).sum(-1) + 1
+    best = logprobs.topk(k, dim=-1)
+    all_ids = torch.cat([ids.long()[:, None], best.indices], dim=1)
+    return all_ids.int(), torch.cat([own, best.values], dim=1), ranks.int()

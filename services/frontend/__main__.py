@@ -1,0 +1,102 @@
+"""Entry of a frontend process: load, connect, say ready, wait for go, serve, stop."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import signal
+import socket
+import threading
+from pathlib import Path
+
+import uvloop
+
+from octavo.services.frontend.app import create_app
+from octavo.services.frontend.engine_client import HEALTHY_SECONDS, EngineClient
+from octavo.services.frontend.server import create_server, serve
+from octavo.services.frontend.service import Service
+from octavo.shared.config import FRONTEND_SOCKET, ProcessConfig
+from octavo.shared.messages import ToFrontend, ToScheduler
+from octavo.shared.process import Child, run_child
+from octavo.shared.text.tokenizer import Tokenizer
+from octavo.shared.transport import AsyncSpoke
+
+
+def main(child: Child) -> None:
+    listener = _inherited_listener()
+    config = child.config.server
+    path = Path(config.engine.tokenizer or config.engine.model)
+    tokenizer = Tokenizer.load(path, config.chat_template)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_run(child, listener, tokenizer))
+
+
+async def _run(child: Child, listener: socket.socket, tokenizer: Tokenizer) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    spoke = _connect(child.config)
+    engine = EngineClient(spoke)
+    # A broken line to the scheduler must not go unnoticed: it ends the server.
+    listening = asyncio.create_task(engine.run())
+    listening.add_done_callback(lambda task: stop.set())
+    child.ready()
+    await _first_of(stop, _when_told_to_go(child))
+    # The engine reports every second: the first client should not find it unseen.
+    await _first_of(stop, engine.seen, timeout=HEALTHY_SECONDS)
+    if not stop.is_set():
+        server = child.config.server
+        app = create_app(Service(server, child.config.model, tokenizer, engine))
+        uvicorn_server = create_server(app, server.shutdown_timeout)
+        await serve(uvicorn_server, listener, engine, stop, server.shutdown_timeout)
+    await _end(listening)
+    spoke.close()
+
+
+def _connect(config: ProcessConfig) -> AsyncSpoke[ToScheduler, ToFrontend]:
+    return AsyncSpoke(config.path, FRONTEND_SOCKET, f"frontend-{config.index}".encode(), ToFrontend)
+
+
+def _when_told_to_go(child: Child) -> asyncio.Event:
+    """An event that is set when the supervisor says go."""
+    loop = asyncio.get_running_loop()
+    told = asyncio.Event()
+
+    def wait() -> None:
+        child.wait_for_go()
+        with contextlib.suppress(RuntimeError):  # the loop is closed: stopped before go
+            loop.call_soon_threadsafe(told.set)
+
+    # A daemon thread: an executor's would keep a process alive that is told to stop first.
+    threading.Thread(target=wait, name="wait-for-go", daemon=True).start()
+    return told
+
+
+async def _first_of(*events: asyncio.Event, timeout: float | None = None) -> None:
+    """Return when any of the events is set, or after `timeout` seconds."""
+    waits = [asyncio.create_task(event.wait()) for event in events]
+    await asyncio.wait(waits, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+    for wait in waits:
+        wait.cancel()
+
+
+async def _end(listening: asyncio.Task[None]) -> None:
+    """Stop listening to the engine; an error that ended it is raised here."""
+    listening.cancel()
+    await asyncio.wait({listening})
+    if not listening.cancelled():
+        listening.result()
+
+
+def _inherited_listener() -> socket.socket:
+    """The bound socket that the supervisor handed down; listening starts with `serve`."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--listen-fd", type=int, required=True)
+    args, _ = parser.parse_known_args()
+    return socket.socket(fileno=args.listen_fd)
+
+
+if __name__ == "__main__":
+    run_child(main)

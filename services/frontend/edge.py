@@ -1,0 +1,209 @@
+"""The edge: what every HTTP request passes before and after its route.
+
+`Edge` is the outermost ASGI layer: authentication (deny by default), the echoed X-Request-Id,
+and the last catch. `error_response` is the one place where an error becomes JSON; the texts are
+our own, never those of an unknown exception.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import logging
+import re
+from collections.abc import Sequence
+from typing import TypeVar
+
+import msgspec
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from octavo.services.frontend.inbox import ClientGone
+from octavo.services.frontend.replies import ErrorBody, ErrorReply, Reply
+from octavo.shared.errors import (
+    BodyTooLarge,
+    InvalidRequest,
+    MethodNotAllowed,
+    NotFound,
+    OctavoError,
+    RequestError,
+    RequestFailed,
+    ServerError,
+    Unauthorized,
+)
+
+MAX_BODY_BYTES = 8 * 2**20
+MAX_DRAINED_BYTES = 64 * 2**20
+"""A body over the limit is read (and dropped) up to here, so that its sender sees the 413."""
+BODY_TIMEOUT = 30.0
+OPEN_PATHS = frozenset({"/health"})
+
+T = TypeVar("T")
+_SAFE_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
+_PATH = re.compile(r"`\$\.([^`]+)`$")
+_MISSING = re.compile(r"required field `(\w+)`")
+log = logging.getLogger(__name__)
+
+
+def json_response(reply: Reply, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(reply), status, media_type="application/json")
+
+
+def error_body(error: OctavoError) -> ErrorReply:
+    if not isinstance(error, RequestError | ServerError):
+        return error_body(RequestFailed("The server failed to answer this request."))
+    return ErrorReply(
+        error=ErrorBody(message=error.message, type=error.type, param=error.param, code=error.code)
+    )
+
+
+def error_response(error: OctavoError) -> Response:
+    status = error.status if isinstance(error, RequestError | ServerError) else 500
+    response = json_response(error_body(error), status)
+    if status == 503:
+        response.headers["Retry-After"] = "1"
+    if isinstance(error, BodyTooLarge):
+        response.headers["Connection"] = "close"
+    return response
+
+
+async def on_octavo_error(request: Request, error: Exception) -> Response:
+    if not isinstance(error, OctavoError):
+        raise error
+    return error_response(error)
+
+
+async def on_http_error(request: Request, error: Exception) -> Response:
+    """Starlette's own errors: unknown path, wrong method."""
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    if status == 404:
+        return error_response(NotFound(f"Unknown path: {request.method} {request.url.path[:200]}"))
+    if status == 405:
+        response = error_response(MethodNotAllowed("This path does not take this method."))
+        response.headers["Allow"] = (getattr(error, "headers", None) or {}).get("Allow", "")
+        return response
+    return error_response(RequestFailed("The server failed to answer this request."))
+
+
+async def on_client_gone(request: Request, error: Exception) -> Response:
+    """Nobody reads it; 499 is nginx's word for it."""
+    return Response(status_code=499)
+
+
+async def on_any_error(request: Request, error: Exception) -> Response:
+    return error_response(RequestFailed("The server failed to answer this request."))
+
+
+class Edge:
+    """The outermost layer. `keys`: accepted API keys; none leaves every path open."""
+
+    def __init__(self, app: ASGIApp, keys: Sequence[str] = ()) -> None:
+        self._app = app
+        self._digests = [hashlib.sha256(key.encode()).digest() for key in keys]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = False
+        echoed = _echoed_headers(Headers(scope=scope))
+
+        async def send_on(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                message["headers"] = [*message["headers"], *echoed]
+            await send(message)
+
+        try:
+            if not self._allowed(scope):
+                raise Unauthorized("A valid API key is required (Authorization: Bearer …).")
+            await self._app(scope, receive, send_on)
+        except Unauthorized as error:
+            await error_response(error)(scope, receive, send_on)
+        except Exception:
+            log.exception("a request failed")
+            if not started:
+                failed = RequestFailed("The server failed to answer this request.")
+                await error_response(failed)(scope, receive, send_on)
+
+    def _allowed(self, scope: Scope) -> bool:
+        if not self._digests or scope["path"] in OPEN_PATHS:
+            return True
+        scheme, _, key = Headers(scope=scope).get("authorization", "").partition(" ")
+        digest = hashlib.sha256(key.strip().encode()).digest()
+        # No early exit: the time must not tell which key came close.
+        matches = [hmac.compare_digest(digest, known) for known in self._digests]
+        if len(matches) > 1:
+            scope.setdefault("state", {})["tenant"] = digest.hex()[:16]
+        return scheme.lower() == "bearer" and any(matches)
+
+
+def cache_salt(request: Request, asked: str | None) -> str:
+    """What separates this request's prefix cache from others': its API key, where there are
+    several, and the salt that it asks for."""
+    tenant: str = getattr(request.state, "tenant", "")
+    return f"{tenant}:{asked or ''}" if tenant else asked or ""
+
+
+def _echoed_headers(headers: Headers) -> list[tuple[bytes, bytes]]:
+    given = headers.get("x-request-id", "").encode("latin-1")
+    return [(b"x-request-id", given)] if _SAFE_ID.fullmatch(given) else []
+
+
+async def read_body(request: Request) -> bytes:
+    """The body, at most MAX_BODY_BYTES. Raises BodyTooLarge, ClientGone, InvalidRequest."""
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT):
+            return await _read_body(request)
+    except TimeoutError:
+        raise InvalidRequest(
+            f"The body did not arrive within {BODY_TIMEOUT:.0f} s.", code="timeout"
+        ) from None
+
+
+async def _read_body(request: Request) -> bytes:
+    too_large = BodyTooLarge(f"The body is larger than {MAX_BODY_BYTES} bytes.")
+    announced = request.headers.get("content-length", "0")
+    if announced.isdecimal() and int(announced) > MAX_DRAINED_BYTES:
+        raise too_large
+    chunks: list[bytes] = []
+    size = 0
+    more = True
+    while more and size <= MAX_DRAINED_BYTES:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        chunk = message.get("body", b"")
+        more = message.get("more_body", False)
+        size += len(chunk)
+        if size <= MAX_BODY_BYTES:
+            chunks.append(chunk)
+    if size > MAX_BODY_BYTES:
+        raise too_large
+    return b"".join(chunks)
+
+
+async def read_json(request: Request, decoder: msgspec.json.Decoder[T]) -> T:
+    """The body as a request struct. Raises InvalidRequest that names the offending field."""
+    body = await read_body(request)
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise InvalidRequest(_reason(error), param=_param(error)) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidRequest("The body is not valid JSON in UTF-8.", code="invalid_json") from error
+
+
+def _reason(error: msgspec.ValidationError) -> str:
+    """msgspec's own words: types and field names, at most a word of the client's."""
+    return str(error).partition(" - at `")[0][:200] + "."
+
+
+def _param(error: msgspec.ValidationError) -> str | None:
+    found = _PATH.search(str(error)) or _MISSING.search(str(error))
+    return found[1] if found else None

@@ -1,0 +1,227 @@
+"""EngineClient: the frontend's end of the line to the scheduler.
+
+`submit` and `abort` go out; `run` takes Outputs apart and fills each request's Inbox. Request
+ids on the wire are our own random 128 bits, never a client's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from octavo.services.frontend.inbox import Inbox, Stream
+from octavo.shared.errors import EngineDead
+from octavo.shared.messages import (
+    REQUEST_ID_BYTES,
+    Abort,
+    EngineStats,
+    Finished,
+    Hello,
+    MetricsQuery,
+    MetricsText,
+    Outputs,
+    Submit,
+    ToFrontend,
+    ToScheduler,
+    pack,
+    unpack,
+)
+from octavo.shared.sampling import MAX_SEED, SamplingParams
+from octavo.shared.text.logprobs import unpack_logprobs
+
+HEALTHY_SECONDS = 5.0
+"""The scheduler reports every second; silent for longer than this, the engine is not healthy."""
+DEAD_SECONDS = 30.0
+"""Silent for longer than this, it is dead and its requests end."""
+METRICS_TIMEOUT = 2.0
+
+_SEED_STRIDE = 0x9E3779B97F4A7C15
+"""Odd, so that the derived seeds of one request are all different (golden ratio, 64 bits)."""
+
+
+class SpokeLike(Protocol):
+    """What the client needs of an AsyncSpoke."""
+
+    async def send(self, message: ToScheduler) -> None: ...
+    async def receive(self) -> ToFrontend: ...
+
+
+class EngineClient:
+    def __init__(self, spoke: SpokeLike, clock: Callable[[], float] = time.monotonic) -> None:
+        self._spoke = spoke
+        self._clock = clock
+        self._live: dict[bytes, Stream] = {}
+        self._queries: dict[int, asyncio.Future[bytes]] = {}
+        self._num_queries = 0
+        self._last_seen: float | None = None
+        self._sending: set[asyncio.Task[None]] = set()
+        self.stats: EngineStats | None = None
+        self.closing = False
+        self.seen = asyncio.Event()
+        """Set once the engine has reported for the first time."""
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the engine has given a sign of progress lately, and we are not stopping."""
+        return not self.closing and self._silence() <= HEALTHY_SECONDS
+
+    @property
+    def num_live(self) -> int:
+        """Sequences of this frontend that the engine still works on."""
+        return len(self._live)
+
+    async def run(self) -> None:
+        """Say hello and take in what the engine sends, until cancelled."""
+        await self._spoke.send(Hello())
+        watchdog = asyncio.create_task(self._watch())
+        try:
+            while True:
+                self._receive(await self._spoke.receive())
+        finally:
+            watchdog.cancel()
+
+    async def submit(
+        self,
+        prompts: Sequence[tuple[Sequence[int], SamplingParams]],
+        *,
+        priority: int = 0,
+        cache_salt: str = "",
+    ) -> Inbox:
+        """Start n sequences for each (prompt ids, parameters); choices of a prompt stay together.
+
+        Choice i's seed is derived from the request's seed and i alone, or drawn afresh where the
+        request has none. Raises EngineDead when nobody would answer.
+        """
+        if self.closing:
+            raise EngineDead("The server is shutting down.")
+        if not self.healthy:
+            raise EngineDead("The engine is not running.")
+        submits = [
+            Submit(
+                request_id=os.urandom(REQUEST_ID_BYTES),
+                prompt_ids=pack(ids),
+                sampling=_one_sequence(sampling, choice),
+                arrival_time=time.monotonic(),
+                priority=priority,
+                cache_salt=cache_salt,
+            )
+            for ids, sampling in prompts
+            for choice in range(sampling.n)
+        ]
+        inbox = Inbox([submit.request_id for submit in submits])
+        self._live |= {stream.request_id: stream for stream in inbox.streams}
+        try:
+            for submit in submits:
+                await self._spoke.send(submit)
+        except BaseException:
+            self.abort(inbox.streams)
+            raise
+        return inbox
+
+    def abort(self, streams: Sequence[Stream]) -> None:
+        """Forget these sequences and have the engine stop those it still works on."""
+        ids = [s.request_id for s in streams if self._live.pop(s.request_id, None) is not None]
+        if ids:
+            self._post(self._spoke.send(Abort(request_ids=ids)))
+
+    async def metrics(self) -> bytes:
+        """The scheduler's metrics page (Prometheus text). Raises EngineDead after a timeout."""
+        self._num_queries += 1
+        query = self._num_queries
+        answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._queries[query] = answer
+        try:
+            await self._spoke.send(MetricsQuery(query_id=query))
+            async with asyncio.timeout(METRICS_TIMEOUT):
+                return await answer
+        except TimeoutError:
+            raise EngineDead("The engine did not answer in time.") from None
+        finally:
+            del self._queries[query]
+
+    def close(self, message: str) -> None:
+        """End every live request with an error and take no more."""
+        self.closing = True
+        self._fail_all(message)
+
+    async def drained(self) -> None:
+        """Wait until what was posted has been sent."""
+        with contextlib.suppress(Exception):
+            await asyncio.gather(*self._sending)
+
+    def _receive(self, message: ToFrontend) -> None:
+        match message:
+            case Outputs():
+                self._deliver(message)
+            case EngineStats():
+                self.stats = message
+                self._last_seen = self._clock()
+                self.seen.set()
+            case MetricsText():
+                answer = self._queries.get(message.query_id)
+                if answer is not None and not answer.done():
+                    answer.set_result(message.text)
+
+    def _deliver(self, outputs: Outputs) -> None:
+        """Hand one step's columns to the streams. A reader never sees half of a message."""
+        for started in outputs.started:
+            if (stream := self._live.get(started.request_id)) is not None:
+                stream.cached_tokens = started.cached_tokens
+        for prompt in outputs.prompt_logprobs:
+            if (stream := self._live.get(prompt.request_id)) is not None:
+                entries = unpack_logprobs(prompt.values)
+                stream.prompt_logprobs |= dict(enumerate(entries, prompt.start))
+        self._deliver_tokens(outputs)
+        for finished in outputs.finished:
+            if (stream := self._live.pop(finished.request_id, None)) is not None:
+                stream.finish(finished)
+
+    def _deliver_tokens(self, outputs: Outputs) -> None:
+        entries = {}
+        if outputs.logprobs is not None:
+            rows = unpack(outputs.logprob_rows).tolist()
+            entries = dict(zip(rows, unpack_logprobs(outputs.logprobs), strict=True))
+        ids, size = outputs.request_ids, REQUEST_ID_BYTES
+        for row, token_id in enumerate(unpack(outputs.token_ids).tolist()):
+            stream = self._live.get(ids[row * size : (row + 1) * size])
+            if stream is not None:
+                stream.add_token(token_id, entries.get(row))
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(1.0)
+            if self._live and self._silence() > DEAD_SECONDS:
+                self._fail_all("The engine has stopped answering.")
+
+    def _fail_all(self, message: str) -> None:
+        live, self._live = self._live, {}
+        for request_id, stream in live.items():
+            stream.finish(
+                Finished(
+                    request_id=request_id, reason="error", error="engine_dead", message=message
+                )
+            )
+        if live:
+            self._post(self._spoke.send(Abort(request_ids=list(live))))
+
+    def _silence(self) -> float:
+        return float("inf") if self._last_seen is None else self._clock() - self._last_seen
+
+    def _post(self, sending: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(sending)
+        self._sending.add(task)
+        task.add_done_callback(self._sending.discard)
+
+
+def _one_sequence(sampling: SamplingParams, choice: int) -> SamplingParams:
+    seed = secrets.randbits(63)
+    if sampling.seed is not None:
+        seed = (sampling.seed + choice * _SEED_STRIDE) & MAX_SEED
+    return msgspec.structs.replace(sampling, n=1, seed=seed)

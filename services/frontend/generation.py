@@ -1,0 +1,132 @@
+"""Generation: one HTTP request while the engine works on it, read as text."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+
+from starlette.types import Receive
+
+from octavo.services.frontend.engine_client import EngineClient
+from octavo.services.frontend.inbox import Inbox, Piece
+from octavo.services.frontend.prompts import Prompt
+from octavo.services.frontend.replies import PromptTokensDetails, Usage
+from octavo.shared.errors import ContextTooLong, EngineDead, OctavoError, Overloaded, RequestFailed
+from octavo.shared.messages import Finished
+from octavo.shared.sampling import SamplingParams
+from octavo.shared.text.logprobs import TokenLogprob
+from octavo.shared.text.output import Delta, OutputAssembler
+from octavo.shared.text.tokenizer import Tokenizer
+
+
+class Generation:
+    """The choices of one request: choice `p * n + i` is the i-th of prompt p.
+
+    `echo_only`: only the prompt is wanted (max_tokens 0); the one token that the engine makes is
+    dropped.
+    """
+
+    def __init__(
+        self,
+        engine: EngineClient,
+        inbox: Inbox,
+        tokenizer: Tokenizer,
+        prompts: Sequence[tuple[Prompt, SamplingParams]],
+        *,
+        echo_only: bool = False,
+    ) -> None:
+        self._engine = engine
+        self._inbox = inbox
+        self._echo_only = echo_only
+        self._prompts = [prompt for prompt, _ in prompts]
+        self._n = prompts[0][1].n
+        self.outputs = [
+            OutputAssembler(tokenizer, sampling) for _, sampling in prompts for _ in range(self._n)
+        ]
+
+    @property
+    def done(self) -> bool:
+        return all(output.finish_reason is not None for output in self.outputs)
+
+    def prompt(self, index: int) -> Prompt:
+        """The prompt of a choice."""
+        return self._prompts[index // self._n]
+
+    def prompt_logprobs(self, index: int) -> list[TokenLogprob | None]:
+        """One entry for each prompt token of a choice; the first token has none."""
+        known = self._inbox.streams[index].prompt_logprobs
+        return [known.get(position) for position in range(len(self.prompt(index).ids))]
+
+    async def next(self, timeout: float | None = None) -> list[tuple[int, Delta]]:
+        """What came in, by choice; empty after `timeout` seconds of nothing.
+
+        Raises ClientGone, or what the engine said of a sequence that it could not finish.
+        """
+        pieces = await self._inbox.next(timeout)
+        return [
+            (index, self._read(index, piece))
+            for index, piece in pieces
+            if self.outputs[index].finish_reason is None
+        ]
+
+    async def run(self) -> None:
+        """Read to the end of every choice."""
+        while not self.done:
+            await self.next()
+
+    def usage(self) -> Usage:
+        prompt_tokens = sum(len(prompt.ids) for prompt in self._prompts)
+        completion_tokens = sum(len(output.token_ids) for output in self.outputs)
+        cached = sum(stream.cached_tokens for stream in self._inbox.streams[:: self._n])
+        return Usage(
+            prompt_tokens=prompt_tokens,
+            completion_tokens=completion_tokens,
+            total_tokens=prompt_tokens + completion_tokens,
+            prompt_tokens_details=PromptTokensDetails(cached_tokens=cached),
+        )
+
+    @contextlib.asynccontextmanager
+    async def attended(self, receive: Receive) -> AsyncIterator[None]:
+        """While the client is there: its leaving, like any other end, aborts what still runs."""
+        watcher = asyncio.create_task(self._watch(receive))
+        try:
+            yield
+        finally:
+            watcher.cancel()
+            self._inbox.close()
+            self._engine.abort(self._inbox.streams)
+
+    async def _watch(self, receive: Receive) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        self._engine.abort(self._inbox.streams)
+        self._inbox.cancel()
+
+    def _read(self, index: int, piece: Piece) -> Delta:
+        finished = piece.finished
+        if finished is not None and finished.reason == "error":
+            raise _error_of(finished)
+        output = self.outputs[index]
+        if self._echo_only:
+            end = Finished(request_id=b"", reason="length") if finished else None
+            return output.push([], finished=end)
+        delta = output.push(piece.token_ids, piece.logprobs, finished)
+        if output.finish_reason is not None and finished is None:
+            self._engine.abort([self._inbox.streams[index]])  # a stop string, unknown to it
+        return delta
+
+
+def _error_of(finished: Finished) -> OctavoError:
+    match finished.error:
+        case "overloaded":
+            return Overloaded(finished.message or "The server is full; try again soon.")
+        case "too_long":
+            return ContextTooLong(finished.message or "The request does not fit into the context.")
+        case "engine_dead":
+            return EngineDead(finished.message or "The engine is not running.")
+        case "numerical_error":
+            return RequestFailed(
+                "The model's output is not a number for this request.", code="numerical_error"
+            )
+    return RequestFailed("The engine failed on this request.")

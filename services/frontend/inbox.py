@@ -1,0 +1,115 @@
+"""Inbox: everything the engine says about one HTTP request, collected until it is read.
+
+Tokens that arrive while the reader is busy (a slow socket) pile up per sequence and are taken
+together: the first token goes out at once, later ones coalesce by themselves. What piles up is
+bounded by the requests' max_tokens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from octavo.shared.messages import Finished
+from octavo.shared.text.logprobs import TokenLogprob
+
+
+class ClientGone(Exception):
+    """The client has closed the connection; nobody is left to answer."""
+
+
+@dataclass
+class Piece:
+    """What one sequence brought since it was last read."""
+
+    token_ids: list[int] = field(default_factory=list)
+    logprobs: list[TokenLogprob] = field(default_factory=list)
+    finished: Finished | None = None
+
+
+class Stream:
+    """One sequence of a request, as the engine fills it."""
+
+    def __init__(self, request_id: bytes, inbox: Inbox) -> None:
+        self.request_id = request_id
+        self.cached_tokens = 0
+        self.prompt_logprobs: dict[int, TokenLogprob] = {}
+        """By position in the prompt; the first token has none."""
+        self._inbox = inbox
+        self._piece = Piece()
+
+    def add_token(self, token_id: int, logprob: TokenLogprob | None) -> None:
+        self._piece.token_ids.append(token_id)
+        if logprob is not None:
+            self._piece.logprobs.append(logprob)
+        self._inbox.mark(self)
+
+    def finish(self, finished: Finished) -> None:
+        self._piece.finished = finished
+        self._inbox.mark(self)
+
+    def take(self) -> Piece:
+        piece, self._piece = self._piece, Piece()
+        return piece
+
+
+class Inbox:
+    """The streams of one HTTP request, in the order of its choices. One reader."""
+
+    def __init__(self, request_ids: Sequence[bytes]) -> None:
+        self.streams = [Stream(request_id, self) for request_id in request_ids]
+        self._index = {stream: i for i, stream in enumerate(self.streams)}
+        self._ready: dict[Stream, None] = {}
+        self._waiter: asyncio.Future[None] | None = None
+        self._gone = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._deadline = 0.0
+
+    def mark(self, stream: Stream) -> None:
+        """Note that a stream has something to read."""
+        self._ready[stream] = None
+        self._wake()
+
+    def cancel(self) -> None:
+        """The client is gone: the reader gets ClientGone."""
+        self._gone = True
+        self._wake()
+
+    async def next(self, timeout: float | None = None) -> list[tuple[int, Piece]]:
+        """(choice, piece) of every stream with news; waits for some, empty after `timeout` s."""
+        if not self._ready and not self._gone:
+            await self._wait(timeout)
+        if self._gone:
+            raise ClientGone
+        ready, self._ready = self._ready, {}
+        return [(self._index[stream], stream.take()) for stream in ready]
+
+    def close(self) -> None:
+        """Nobody reads any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    async def _wait(self, timeout: float | None) -> None:
+        loop = asyncio.get_running_loop()
+        self._waiter = loop.create_future()
+        if timeout is not None:
+            # One timer that is moved on when it fires early, not one a token.
+            self._deadline = loop.time() + timeout
+            if self._timer is None:
+                self._timer = loop.call_at(self._deadline, self._expire, loop)
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def _expire(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._timer = None
+        if loop.time() >= self._deadline:
+            self._wake()
+        else:
+            self._timer = loop.call_at(self._deadline, self._expire, loop)
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)

@@ -1,0 +1,146 @@
+"""POST /v1/chat/completions."""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import UNSET, UnsetType
+from starlette.requests import Request
+from starlette.responses import Response
+
+from octavo.services.frontend.edge import cache_salt, json_response, read_json
+from octavo.services.frontend.generation import Generation
+from octavo.services.frontend.logprobs import LogprobWriter
+from octavo.services.frontend.parameters import (
+    chat_logprobs,
+    check_common,
+    output_limit,
+    sampling_params,
+)
+from octavo.services.frontend.prompts import chat_prompt
+from octavo.services.frontend.replies import (
+    ChatChoice,
+    ChatChunk,
+    ChatChunkChoice,
+    ChatCompletion,
+    ChatDelta,
+    ChatLogprobs,
+    Message,
+    Usage,
+)
+from octavo.services.frontend.schema import ChatRequest
+from octavo.services.frontend.service import Head, Service, service_of
+from octavo.services.frontend.stream import EventStream
+from octavo.shared.text.logprobs import TokenLogprob
+from octavo.shared.text.output import Delta
+
+_decoder = msgspec.json.Decoder(ChatRequest)
+
+
+async def chat_completions(request: Request) -> Response:
+    service = service_of(request)
+    body = await read_json(request, _decoder)
+    head = Head.new("chatcmpl", service.check_model(body.model), service)
+    generation = await _begin(body, service, cache_salt(request, body.cache_salt))
+    writer = ChatWriter(head, body, generation, service)
+    if body.stream:
+        return EventStream(generation, writer, body.stream_options)
+    async with generation.attended(request.receive):
+        await generation.run()
+    return json_response(writer.whole())
+
+
+async def _begin(body: ChatRequest, service: Service, salt: str) -> Generation:
+    check_common(body)
+    logprobs = chat_logprobs(body)
+    prompt = await chat_prompt(body, service.tokenizer, service.model)
+    asked = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
+    sampling = sampling_params(
+        body,
+        service.model,
+        max_tokens=output_limit(asked, len(prompt.ids), service.model, "messages"),
+        logprobs=logprobs,
+        prompt_logprobs=body.prompt_logprobs,
+    )
+    inbox = await service.engine.submit(
+        [(prompt.ids, sampling)],
+        priority=body.priority or 0,
+        cache_salt=salt,
+    )
+    return Generation(service.engine, inbox, service.tokenizer, [(prompt, sampling)])
+
+
+class ChatWriter:
+    """Writes the answer to one chat request, whole or in chunks."""
+
+    def __init__(
+        self, head: Head, body: ChatRequest, generation: Generation, service: Service
+    ) -> None:
+        self._head = head
+        self._body = body
+        self._generation = generation
+        as_ids = bool(body.return_tokens_as_token_ids)
+        k = max(body.top_logprobs or 0, body.prompt_logprobs or 0)
+        self._prompt_logprobs = LogprobWriter(service.tokenizer, k, as_ids)
+        self._logprobs = LogprobWriter(service.tokenizer, body.top_logprobs or 0, as_ids)
+        self.wants_every_token = bool(body.logprobs or body.return_token_ids)
+
+    def whole(self) -> ChatCompletion:
+        asked_prompt = self._body.prompt_logprobs is not None
+        entries = self._generation.prompt_logprobs(0) if asked_prompt else []
+        return ChatCompletion(
+            id=self._head.id,
+            created=self._head.created,
+            model=self._head.model,
+            system_fingerprint=self._head.system_fingerprint,
+            choices=[self._choice(index) for index in range(len(self._generation.outputs))],
+            usage=self._generation.usage(),
+            prompt_token_ids=self._ids(self._generation.prompt(0).ids),
+            prompt_logprobs=self._prompt_logprobs.prompt(entries) if asked_prompt else UNSET,
+        )
+
+    def chunk(
+        self, index: int, delta: Delta, first: bool, usage: Usage | UnsetType | None
+    ) -> ChatChunk:
+        output = self._generation.outputs[index]
+        choice = ChatChunkChoice(
+            index=index,
+            delta=ChatDelta(role="assistant" if first else UNSET, content=delta.text),
+            logprobs=self._of(delta.logprobs),
+            finish_reason=output.finish_reason,
+            stop_reason=UNSET if output.finish_reason is None else output.stop_reason,
+            token_ids=self._ids(delta.token_ids),
+        )
+        chunk = self._chunk([choice], usage)
+        if first and index == 0:
+            chunk.prompt_token_ids = self._ids(self._generation.prompt(0).ids)
+        return chunk
+
+    def usage_chunk(self, usage: Usage) -> ChatChunk:
+        return self._chunk([], usage)
+
+    def _chunk(self, choices: list[ChatChunkChoice], usage: Usage | UnsetType | None) -> ChatChunk:
+        return ChatChunk(
+            id=self._head.id,
+            created=self._head.created,
+            model=self._head.model,
+            system_fingerprint=self._head.system_fingerprint,
+            choices=choices,
+            usage=usage,
+        )
+
+    def _choice(self, index: int) -> ChatChoice:
+        output = self._generation.outputs[index]
+        return ChatChoice(
+            index=index,
+            message=Message(content=output.text),
+            logprobs=self._of(output.logprobs),
+            finish_reason=output.finish_reason or "stop",
+            stop_reason=output.stop_reason,
+            token_ids=self._ids(output.token_ids),
+        )
+
+    def _of(self, entries: list[TokenLogprob]) -> ChatLogprobs | None:
+        return self._logprobs.chat(entries) if self._body.logprobs else None
+
+    def _ids(self, token_ids: list[int]) -> list[int] | UnsetType:
+        return token_ids if self._body.return_token_ids else UNSET

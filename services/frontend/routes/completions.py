@@ -1,0 +1,183 @@
+"""POST /v1/completions."""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import UNSET, UnsetType
+from starlette.requests import Request
+from starlette.responses import Response
+
+from octavo.services.frontend.edge import cache_salt, json_response, read_json
+from octavo.services.frontend.generation import Generation
+from octavo.services.frontend.logprobs import LogprobWriter, text_offsets
+from octavo.services.frontend.parameters import (
+    check_common,
+    completion_logprobs,
+    output_limit,
+    sampling_params,
+)
+from octavo.services.frontend.prompts import Prompt, completion_prompts
+from octavo.services.frontend.replies import (
+    Completion,
+    CompletionChoice,
+    CompletionLogprobs,
+    PromptLogprobList,
+    Usage,
+)
+from octavo.services.frontend.schema import CompletionRequest
+from octavo.services.frontend.service import Head, Service, service_of
+from octavo.services.frontend.stream import EventStream
+from octavo.shared.sampling import SamplingParams
+from octavo.shared.text.logprobs import TokenLogprob
+from octavo.shared.text.output import Delta
+
+_decoder = msgspec.json.Decoder(CompletionRequest)
+
+
+async def completions(request: Request) -> Response:
+    service = service_of(request)
+    body = await read_json(request, _decoder)
+    head = Head.new("cmpl", service.check_model(body.model), service)
+    generation = await _begin(body, service, cache_salt(request, body.cache_salt))
+    writer = CompletionWriter(head, body, generation, service)
+    if body.stream:
+        return EventStream(generation, writer, body.stream_options)
+    async with generation.attended(request.receive):
+        await generation.run()
+    return json_response(writer.whole())
+
+
+async def _begin(body: CompletionRequest, service: Service, salt: str) -> Generation:
+    check_common(body)
+    prompts = await completion_prompts(body, service.tokenizer, service.model)
+    echo_only = bool(body.echo) and body.max_tokens == 0
+    asked = 1 if echo_only else body.max_tokens
+    jobs = [(prompt, _sampling(body, service, prompt, asked)) for prompt in prompts]
+    inbox = await service.engine.submit(
+        [(prompt.ids, sampling) for prompt, sampling in jobs],
+        priority=body.priority or 0,
+        cache_salt=salt,
+    )
+    return Generation(service.engine, inbox, service.tokenizer, jobs, echo_only=echo_only)
+
+
+def _sampling(
+    body: CompletionRequest, service: Service, prompt: Prompt, asked: int | None
+) -> SamplingParams:
+    logprobs, prompt_logprobs = completion_logprobs(body)
+    return sampling_params(
+        body,
+        service.model,
+        max_tokens=output_limit(asked, len(prompt.ids), service.model, "prompt"),
+        logprobs=logprobs,
+        prompt_logprobs=prompt_logprobs,
+    )
+
+
+class CompletionWriter:
+    """Writes the answer to one completion request, whole or in chunks."""
+
+    def __init__(
+        self, head: Head, body: CompletionRequest, generation: Generation, service: Service
+    ) -> None:
+        self._head = head
+        self._body = body
+        self._generation = generation
+        self._tokenizer = service.tokenizer
+        as_ids = bool(body.return_tokens_as_token_ids)
+        self._logprobs = LogprobWriter(service.tokenizer, body.logprobs or 0, as_ids)
+        self._prompt_logprobs = LogprobWriter(service.tokenizer, body.prompt_logprobs or 0, as_ids)
+        self.wants_every_token = body.logprobs is not None or bool(body.return_token_ids)
+
+    def whole(self) -> Completion:
+        choices = [self._choice(index) for index in range(len(self._generation.outputs))]
+        return self._completion(choices, self._generation.usage())
+
+    def chunk(
+        self, index: int, delta: Delta, first: bool, usage: Usage | UnsetType | None
+    ) -> Completion:
+        choice = CompletionChoice(
+            index=index,
+            text=(self._echoed(index) if first else "") + delta.text,
+            logprobs=self._of(index, delta.token_ids, delta.logprobs, delta.offsets, first),
+        )
+        return self._completion([self._with_ending(choice, delta.token_ids, first)], usage)
+
+    def usage_chunk(self, usage: Usage) -> Completion:
+        return self._completion([], usage)
+
+    def _choice(self, index: int) -> CompletionChoice:
+        output = self._generation.outputs[index]
+        choice = CompletionChoice(
+            index=index,
+            text=self._echoed(index) + output.text,
+            logprobs=self._of(index, output.token_ids, output.logprobs, output.offsets, True),
+            prompt_logprobs=self._of_prompt(index),
+        )
+        return self._with_ending(choice, output.token_ids, True)
+
+    def _with_ending(
+        self, choice: CompletionChoice, token_ids: list[int], first: bool
+    ) -> CompletionChoice:
+        """Add what the output and the request's options say of the choice."""
+        output = self._generation.outputs[choice.index]
+        choice.finish_reason, choice.stop_reason = output.finish_reason, output.stop_reason
+        if self._body.return_token_ids:
+            choice.token_ids = token_ids
+            if first:
+                choice.prompt_token_ids = self._generation.prompt(choice.index).ids
+        return choice
+
+    def _completion(
+        self, choices: list[CompletionChoice], usage: Usage | UnsetType | None
+    ) -> Completion:
+        return Completion(
+            id=self._head.id,
+            created=self._head.created,
+            model=self._head.model,
+            system_fingerprint=self._head.system_fingerprint,
+            choices=choices,
+            usage=usage,
+        )
+
+    def _echoed(self, index: int) -> str:
+        """The prompt's text where it is to be repeated."""
+        if not self._body.echo:
+            return ""
+        prompt = self._generation.prompt(index)
+        if prompt.text is not None:
+            return prompt.text
+        return self._tokenizer.decode(prompt.ids, self._skips_special)
+
+    @property
+    def _skips_special(self) -> bool:
+        return self._body.skip_special_tokens is not False
+
+    def _of(
+        self,
+        index: int,
+        token_ids: list[int],
+        entries: list[TokenLogprob],
+        offsets: list[int],
+        first: bool,
+    ) -> CompletionLogprobs | None:
+        """Logprobs of these output tokens; an echoed prompt's come before the first."""
+        if self._body.logprobs is None:
+            return None
+        if not self._body.echo:
+            return self._logprobs.completion(token_ids, entries, offsets)
+        shift = len(self._echoed(index))
+        shifted = [shift + offset for offset in offsets]
+        if not first:
+            return self._logprobs.completion(token_ids, entries, shifted)
+        prompt = self._generation.prompt(index).ids
+        return self._logprobs.completion(
+            [*prompt, *token_ids],
+            [*self._generation.prompt_logprobs(index), *entries],
+            [*text_offsets(self._tokenizer, prompt, self._skips_special), *shifted],
+        )
+
+    def _of_prompt(self, index: int) -> PromptLogprobList | UnsetType:
+        if self._body.prompt_logprobs is None:
+            return UNSET
+        return self._prompt_logprobs.prompt(self._generation.prompt_logprobs(index))

@@ -1,0 +1,72 @@
+"""Service: what every route needs, in one value handed to the application."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import secrets
+import time
+from dataclasses import dataclass, field
+
+import msgspec
+from starlette.requests import Request
+
+from octavo.services.frontend.engine_client import EngineClient
+from octavo.shared.config import ModelInfo, ServerConfig
+from octavo.shared.errors import ModelNotFound
+from octavo.shared.text.tokenizer import Tokenizer
+
+VERSION = importlib.metadata.version("octavo")
+
+
+@dataclass(frozen=True)
+class Service:
+    config: ServerConfig
+    model: ModelInfo
+    tokenizer: Tokenizer
+    engine: EngineClient
+    started: int = field(default_factory=lambda: int(time.time()))
+
+    @property
+    def model_names(self) -> list[str]:
+        return self.config.served_model_name or [self.config.engine.model]
+
+    def check_model(self, name: str | None) -> str:
+        """The name to echo. Raises ModelNotFound; a request without a name gets the first."""
+        if name and name not in self.model_names:
+            raise ModelNotFound(
+                f"The model `{name[:200]}` is not served here; this server serves "
+                f"{', '.join(self.model_names)}.",
+                param="model",
+            )
+        return name or self.model_names[0]
+
+
+@dataclass(frozen=True)
+class Head:
+    """The fields that open every response of one request."""
+
+    id: str
+    created: int
+    model: str
+    system_fingerprint: str
+
+    @classmethod
+    def new(cls, prefix: str, model: str, service: Service) -> Head:
+        return cls(
+            id=f"{prefix}-{secrets.token_hex(16)}",
+            created=int(time.time()),
+            model=model,
+            system_fingerprint=fingerprint(service.config),
+        )
+
+
+def fingerprint(config: ServerConfig) -> str:
+    """Names the version and the engine's settings: the same one, the same answers to a seed."""
+    digest = hashlib.sha256(msgspec.json.encode(config.engine)).hexdigest()
+    return f"octavo-{VERSION}-{digest[:8]}"
+
+
+def service_of(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service

@@ -1,0 +1,83 @@
+"""The command `octavo`."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping
+
+from octavo.shared.errors import StartError
+from octavo.shared.log import setup_logging
+
+USAGE = """\
+usage: octavo serve [MODEL] [flags]    serve a model over HTTP (octavo serve --help)
+       octavo --version
+"""
+BAD_USAGE = 2
+
+
+def main() -> None:
+    sys.exit(run(sys.argv[1:], os.environ))
+
+
+def run(argv: list[str], environ: Mapping[str, str]) -> int:
+    """Run one command; returns the exit code."""
+    match argv:
+        case ["serve", *rest]:
+            return serve(rest, environ)
+        case ["--version" | "version"]:
+            print(f"octavo {version()}")
+            return 0
+        case ["--help" | "-h" | "help"]:
+            print(USAGE, end="")
+            return 0
+    print(USAGE, end="", file=sys.stderr)
+    return BAD_USAGE
+
+
+def serve(argv: list[str], environ: Mapping[str, str]) -> int:
+    """`octavo serve`: 0 stopped on request, 1 a child died, 2 bad settings, 75 port in use."""
+    started = time.monotonic()
+    from octavo.services.supervisor import listener
+    from octavo.services.supervisor.children import Spawner
+    from octavo.services.supervisor.resolve import resolve
+    from octavo.services.supervisor.settings import read_settings
+    from octavo.services.supervisor.supervisor import explain, supervise
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _leave)
+    try:
+        settings = read_settings(argv, environ)
+        setup_logging("supervisor", settings.log_level)
+        with listener.bind(settings.server.host, settings.server.port) as bound:
+            server, model = resolve(settings.server, environ)
+            return supervise(
+                server,
+                model,
+                bound,
+                Spawner(environ),
+                log_level=settings.log_level,
+                started=started,
+            )
+    except StartError as error:
+        explain(error)
+        return error.exit_code
+
+
+def version() -> str:
+    try:
+        return importlib.metadata.version("octavo")
+    except importlib.metadata.PackageNotFoundError:
+        return "0+source"
+
+
+def _leave(*_: object) -> None:
+    """Stop before anything was started. A download's threads would delay any other way out."""
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

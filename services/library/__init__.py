@@ -1,0 +1,7 @@
+"""`from octavo.llm import LLM, SamplingParams`: generation without a server."""
+
+from octavo.llm.llm import LLM
+from octavo.llm.outputs import CompletionOutput, Logprob, RequestOutput
+from octavo.shared.sampling import SamplingParams
+
+__all__ = ["LLM", "CompletionOutput", "Logprob", "RequestOutput", "SamplingParams"]

@@ -1,0 +1,78 @@
+"""`python -m octavo.services.scheduler`: the scheduler process, a child of `octavo serve`."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+
+import zmq
+
+from octavo.services.scheduler.engine import Engine
+from octavo.services.scheduler.limits import Limits
+from octavo.services.scheduler.scheduler import Scheduler
+from octavo.services.scheduler.wakeups import Wakeups
+from octavo.services.scheduler.worker_group import WorkerGroup
+from octavo.shared.config import FRONTEND_SOCKET, WORKER_SOCKET, EngineConfig, ProcessConfig
+from octavo.shared.messages import FromWorker, ToFrontend, ToScheduler, ToWorker
+from octavo.shared.process import Child, run_child
+from octavo.shared.transport import Hub
+
+LINGER_MS = 1000
+
+
+def main(child: Child) -> None:
+    """Wait for the workers, serve until SIGTERM, pass the stop on."""
+    config = child.config
+    wakeups = Wakeups()
+    wakeups.install()
+    frontends: Hub[ToFrontend, ToScheduler] = Hub(config.path, FRONTEND_SOCKET, ToScheduler)
+    workers: Hub[ToWorker, FromWorker] = Hub(config.path, WORKER_SOCKET, FromWorker)
+    group = WorkerGroup(workers, config.server.engine.tensor_parallel_size)
+    wakeups.watch(workers.socket)
+    num_blocks = group.check_ready()
+    while num_blocks is None and not wakeups.stopping:
+        wakeups.wait(None)
+        num_blocks = group.check_ready()
+    if num_blocks is not None:
+        wakeups.watch(frontends.socket)
+        _serve(child, Limits.of(config, num_blocks), frontends, group, wakeups)
+    group.stop()
+    workers.socket.close(linger=LINGER_MS)
+    frontends.socket.close(linger=LINGER_MS)
+    zmq.Context.instance().term()
+
+
+def _serve(
+    child: Child,
+    limits: Limits,
+    frontends: Hub[ToFrontend, ToScheduler],
+    group: WorkerGroup,
+    wakeups: Wakeups,
+) -> None:
+    engine_config = child.config.server.engine
+    scheduler = Scheduler(limits, fingerprint(engine_config), model_name(child.config))
+    engine = Engine(scheduler, frontends, group)
+    child.ready(
+        num_blocks=limits.num_blocks,
+        kv_tokens=limits.kv_tokens,
+        block_size=limits.block_size,
+        max_concurrency=round(limits.kv_tokens / limits.max_model_len, 2),
+    )
+    while not wakeups.stopping:
+        wakeups.wait(engine.turn())
+
+
+def model_name(config: ProcessConfig) -> str:
+    """The metrics' label."""
+    names = config.server.served_model_name
+    return names[0] if names else config.server.engine.model
+
+
+def fingerprint(config: EngineConfig) -> bytes:
+    """What KV depends on besides ids, and a secret of this boot: keys cannot be guessed."""
+    facts = f"{config.model}\0{config.dtype}\0".encode()
+    return hashlib.sha256(facts + os.urandom(16)).digest()
+
+
+if __name__ == "__main__":
+    run_child(main)

@@ -1,0 +1,114 @@
+"""Engine: the loop around the scheduler: receive, update, schedule, dispatch, reply."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+from octavo.services.scheduler.scheduler import Scheduler
+from octavo.services.scheduler.worker_group import WorkerGroup
+from octavo.shared.messages import (
+    Abort,
+    Hello,
+    MetricsQuery,
+    MetricsText,
+    Outputs,
+    Submit,
+    ToFrontend,
+    ToScheduler,
+)
+from octavo.shared.transport import HubLike
+
+log = logging.getLogger(__name__)
+
+MAX_STEPS_IN_FLIGHT = 2
+"""One runs, the next waits behind it: the device never waits for us."""
+STATS_INTERVAL = 1.0
+"""Seconds."""
+MESSAGES_PER_TURN = 64
+"""A flood of submissions must not keep the workers waiting for their next plan."""
+
+
+class Engine:
+    """One thread, no await: `turn` never blocks; the caller sleeps between turns."""
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        frontends: HubLike[ToFrontend, ToScheduler],
+        workers: WorkerGroup,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._scheduler = scheduler
+        self._frontends = frontends
+        self._workers = workers
+        self._clock = clock
+        self._known: set[bytes] = set()
+        self._stats_due = clock()
+        self._was_idle = True
+
+    def turn(self) -> float:
+        """Everything that can be done now; returns how many seconds the engine may sleep."""
+        more = self._receive()
+        outputs = self._update()
+        self._dispatch()
+        self._reply(outputs + self._scheduler.take_outputs())
+        wait = self._heartbeat()
+        return 0.0 if more else wait
+
+    def _receive(self) -> bool:
+        """Handle what the frontends sent; True when more may be waiting."""
+        for _ in range(MESSAGES_PER_TURN):
+            if (item := self._frontends.receive()) is None:
+                return False
+            self._handle(*item)
+        return True
+
+    def _handle(self, peer: bytes, message: ToScheduler) -> None:
+        match message:
+            case Submit():
+                self._scheduler.add(peer, message)
+            case Abort():
+                self._scheduler.abort(peer, message.request_ids)
+            case MetricsQuery():
+                text = self._scheduler.metrics_text()
+                self._frontends.send(peer, MetricsText(query_id=message.query_id, text=text))
+            case Hello():
+                self._greet(peer)
+
+    def _greet(self, peer: bytes) -> None:
+        if peer in self._known:
+            log.warning("%s is back: its requests are dropped", peer.decode(errors="replace"))
+            self._scheduler.abort_all(peer)
+        self._known.add(peer)
+        self._frontends.send(peer, self._scheduler.stats())
+
+    def _update(self) -> list[tuple[bytes, Outputs]]:
+        outputs: list[tuple[bytes, Outputs]] = []
+        while (result := self._workers.receive()) is not None:
+            outputs += self._scheduler.update(result)
+        return outputs
+
+    def _dispatch(self) -> None:
+        """Before the replies go out: the workers come first."""
+        while self._scheduler.num_in_flight < MAX_STEPS_IN_FLIGHT:
+            if (plan := self._scheduler.schedule()) is None:
+                return
+            self._workers.broadcast(plan)
+
+    def _reply(self, outputs: list[tuple[bytes, Outputs]]) -> None:
+        for peer, message in outputs:
+            self._frontends.send(peer, message)
+
+    def _heartbeat(self) -> float:
+        """EngineStats when due, and when work begins or ends; returns seconds to the next."""
+        stats = self._scheduler.stats()
+        idle = not (stats.running or stats.waiting)
+        now = self._clock()
+        if now >= self._stats_due or idle != self._was_idle:
+            for peer in self._known:
+                self._frontends.send(peer, stats)
+            self._was_idle = idle
+            self._stats_due = now + STATS_INTERVAL
+        return self._stats_due - now

@@ -1,0 +1,144 @@
+"""Lifecycle: a request waits, runs in a slot, perhaps waits again, and ends.
+
+The one place that moves requests between these states, so that slot, blocks, queue and the
+flights' notes of who left always change together.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import logging
+from collections.abc import Callable, Iterator
+
+from octavo.services.scheduler.kv_blocks import KVBlocks
+from octavo.services.scheduler.limits import Limits
+from octavo.services.scheduler.metrics import Metrics
+from octavo.services.scheduler.outbox import Outbox
+from octavo.services.scheduler.request import NO_SLOT, Request
+from octavo.services.scheduler.slots import Slots
+from octavo.services.scheduler.step import Flight
+from octavo.services.scheduler.waiting import WaitingQueue
+from octavo.shared.messages import Finished, FinishReason
+
+log = logging.getLogger(__name__)
+
+MESSAGES = {
+    "numerical_error": "The model produced invalid numbers for this request.",
+    "overloaded": "Too many requests are queued.",
+    "too_long": "The request needs more KV cache than this server has.",
+    "internal_error": "The request failed inside the engine.",
+}
+
+
+class Lifecycle:
+    """`requests`: all that have not ended, by id; `running`: those with a slot, by slot;
+    `filling`: those of them with prompt blocks to publish; `flights`: oldest first.
+    """
+
+    def __init__(
+        self, limits: Limits, fingerprint: bytes, metrics: Metrics, clock: Callable[[], float]
+    ) -> None:
+        self.limits = limits
+        self.metrics = metrics
+        self.clock = clock
+        self.kv = KVBlocks(limits, fingerprint)
+        self.slots = Slots(limits)
+        self.outbox = Outbox()
+        self.waiting = WaitingQueue()
+        self.requests: dict[bytes, Request] = {}
+        self.running: dict[int, Request] = {}
+        self.filling: dict[int, Request] = {}
+        self.flights: collections.deque[Flight] = collections.deque()
+
+    def enqueue(self, request: Request) -> None:
+        self.requests[request.request_id] = request
+        self.waiting.add(request)
+
+    def admit(self, request: Request, hits: list[int]) -> int:
+        """A waiting request takes a slot and all blocks that it needs by now; returns the slot."""
+        num_cached = len(hits) * self.limits.block_size
+        self.waiting.discard(request)
+        self.kv.admit(request, hits)
+        peer = self.outbox.peer_number(request.peer)
+        slot = self.slots.occupy(request, peer, num_cached)
+        self.running[slot] = self.filling[slot] = request
+        if request.cached_tokens is None:
+            request.cached_tokens = num_cached
+            request.admitted_time = self.clock()
+            if self.limits.prefix_caching:
+                self.metrics.on_lookup(request.prompt_len, num_cached)
+        return slot
+
+    def preempt(self, request: Request) -> None:
+        """Back to the queue. Its tokens stay; what is cached of its blocks may be found again."""
+        self._leave(request)
+        request.num_preemptions += 1
+        self.waiting.add(request)
+        self.metrics.on_preemption()
+
+    def finish(
+        self,
+        request: Request,
+        reason: FinishReason,
+        stop_id: int | None = None,
+        error: str | None = None,
+    ) -> None:
+        """End a request, wherever it stands, and tell its frontend. Twice is once."""
+        if request.over:
+            return
+        request.over = True
+        self._leave(request, publish=error is None)
+        self.waiting.discard(request)
+        self.requests.pop(request.request_id, None)
+        self.refuse(request.peer, request.request_id, reason, stop_id, error)
+        self.metrics.on_finish(request, reason)
+
+    def refuse(
+        self,
+        peer: bytes,
+        request_id: bytes,
+        reason: FinishReason = "error",
+        stop_id: int | None = None,
+        error: str | None = None,
+    ) -> None:
+        """Tell a frontend that a request is over, whether or not it was ever known here."""
+        finished = Finished(
+            request_id=request_id,
+            reason=reason,
+            stop_id=stop_id,
+            error=error,
+            message=MESSAGES[error] if error else None,
+        )
+        self.outbox.to(peer).finished.append(finished)
+
+    @contextlib.contextmanager
+    def boundary(self, request: Request) -> Iterator[None]:
+        """What goes wrong inside is this request's error, and nobody else's."""
+        try:
+            yield
+        except Exception:
+            log.exception("request %s failed", request.request_id.hex())
+            self.finish(request, "error", error="internal_error")
+
+    def _leave(self, request: Request, publish: bool = True) -> None:
+        """Give up slot and blocks, at once even if a plan in flight names the request.
+
+        The workers run plans in order. Whoever gets the blocks writes to them in a later plan,
+        after the last write on behalf of this request.
+        """
+        if (slot := request.slot) == NO_SLOT:
+            return
+        for flight in self.flights:
+            flight.vacate(request)
+        slots = self.slots
+        request.pending = int(slots.known[slot] - slots.have[slot])
+        # Only what finished steps computed: of the last token, nobody knows yet whether its
+        # numbers are sound.
+        num_sound = int(min(slots.computed[slot], slots.have[slot] - 1))
+        del self.running[slot]
+        self.filling.pop(slot, None)
+        slots.vacate(request)
+        if publish:
+            self.kv.publish_outputs(request, request.token_ids[:num_sound])
+        self.kv.release(request)

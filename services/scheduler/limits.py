@@ -1,0 +1,57 @@
+"""Limits: the numbers that bound the scheduler, resolved once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from octavo.shared.config import ProcessConfig
+from octavo.shared.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Lengths and budgets are in tokens; `num_blocks` blocks of `block_size` tokens exist."""
+
+    num_blocks: int
+    block_size: int
+    max_model_len: int
+    max_num_seqs: int
+    max_num_batched_tokens: int
+    max_queued_requests: int = 4096
+    vocab_size: int = 1 << 17
+    prefix_caching: bool = True
+
+    @property
+    def kv_tokens(self) -> int:
+        return self.num_blocks * self.block_size
+
+    @property
+    def spare_blocks(self) -> int:
+        """Kept back from admission while requests run: they grow, and must not preempt at once."""
+        return self.num_blocks // 100
+
+    def blocks_for(self, num_tokens: int) -> int:
+        return -(-num_tokens // self.block_size)
+
+    @classmethod
+    def of(cls, config: ProcessConfig, num_blocks: int) -> Limits:
+        """Raise ConfigError for a configuration that was not resolved."""
+        engine = config.server.engine
+        return cls(
+            num_blocks=num_blocks,
+            block_size=_resolved("block_size", engine.block_size),
+            max_model_len=_resolved("max_model_len", engine.max_model_len),
+            max_num_seqs=_resolved("max_num_seqs", engine.max_num_seqs),
+            max_num_batched_tokens=_resolved(
+                "max_num_batched_tokens", engine.max_num_batched_tokens
+            ),
+            max_queued_requests=config.server.max_queued_requests,
+            vocab_size=config.model.vocab_size,
+            prefix_caching=engine.enable_prefix_caching,
+        )
+
+
+def _resolved(name: str, value: int | None) -> int:
+    if value is None or value < 1:
+        raise ConfigError(f"{name} must be at least 1 when the scheduler starts, it is {value}.")
+    return value

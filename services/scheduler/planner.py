@@ -1,0 +1,167 @@
+"""Planner: who computes how many tokens in the next step.
+
+Running requests first: they hold blocks, and most want one token. What is left of the budget
+goes to waiting ones, in order, as slots and blocks allow.
+"""
+
+from __future__ import annotations
+
+from octavo.services.scheduler.lifecycle import Lifecycle
+from octavo.services.scheduler.request import Request
+from octavo.services.scheduler.slots import Longs
+from octavo.services.scheduler.step import Draft, Flight
+from octavo.shared.messages import NewRow, StepPlan, pack
+
+
+class Planner:
+    """Makes plans, and moves the slots on as if each had run."""
+
+    def __init__(self, life: Lifecycle) -> None:
+        self._life = life
+        self._limits = life.limits
+        self._step = 0
+
+    @property
+    def step(self) -> int:
+        """Number of the last plan."""
+        return self._step
+
+    def plan(self) -> StepPlan | None:
+        """The next step; None when nobody has anything to compute."""
+        draft = Draft(self._life.slots.wanted(), self._limits.max_num_batched_tokens)
+        draft.trim(self._life.running)
+        self._cover(draft)
+        self._admit_waiting(draft)
+        return self._commit(draft)
+
+    def _commit(self, draft: Draft) -> StepPlan | None:
+        rows = draft.num_tokens.nonzero()[0]
+        if not len(rows):
+            return None
+        life = self._life
+        life.slots.advance(draft.num_tokens)
+        for slot, request in list(life.filling.items()):
+            computed = int(life.slots.computed[slot])
+            life.kv.publish(request, computed)
+            if computed >= len(request.token_ids):
+                del life.filling[slot]
+        life.metrics.on_step(self._limits.max_num_batched_tokens - draft.budget)
+        self._step += 1
+        life.flights.append(Flight(self._step, rows))
+        return draft.plan(self._step, rows)
+
+    # --- running requests ---------------------------------------------------------------
+
+    def _cover(self, draft: Draft) -> None:
+        """Blocks for rows that outgrow theirs; the last in order make room for the others.
+
+        Whoever is given up here cannot come back in the same step: part of its blocks is taken.
+        """
+        life = self._life
+        short = self._short_of_blocks(draft)
+        while len(short) > life.kv.pool.num_free:
+            self._give_up_last(draft)
+            short = self._short_of_blocks(draft)
+        if not len(short):
+            return
+        life.slots.capacity[short] += self._limits.block_size
+        for slot in short.tolist():
+            request = life.running[slot]
+            draft.append_block(slot, len(request.block_ids), life.kv.grow(request))
+
+    def _short_of_blocks(self, draft: Draft) -> Longs:
+        """Slots that need one more block (never two: known tokens got theirs at admission)."""
+        slots = self._life.slots
+        rows: Longs = (slots.computed + draft.num_tokens > slots.capacity).nonzero()[0]
+        return rows
+
+    def _give_up_last(self, draft: Draft) -> None:
+        life = self._life
+        last = max(life.running.values(), key=lambda request: request.order)
+        if len(life.running) > 1:
+            self._preempt(last, draft)
+            return
+        draft.drop(last.slot)
+        life.finish(last, "error", error="too_long")
+
+    def _preempt(self, request: Request, draft: Draft) -> None:
+        draft.drop(request.slot)
+        self._life.preempt(request)
+
+    # --- waiting requests ---------------------------------------------------------------
+
+    def _admit_waiting(self, draft: Draft) -> None:
+        """In order, up to the first that does not fit: nobody overtakes."""
+        life = self._life
+        for slot, filling in life.filling.items():
+            self._note_keys(filling, slot, draft)
+        while draft.budget > 0 and (request := life.waiting.first()) is not None:
+            admitted = True
+            with life.boundary(request):
+                admitted = self._admit(request, draft)
+            if not admitted:
+                return
+
+    def _admit(self, request: Request, draft: Draft) -> bool:
+        """Admit or end the request; False: it has to wait."""
+        life = self._life
+        if request.pending or not (life.slots.num_vacant or self._outranks(request)):
+            return False
+        if self._limits.blocks_for(len(request.token_ids)) > self._limits.num_blocks:
+            life.finish(request, "error", error="too_long")
+            return True
+        hits = life.kv.find(request)
+        if self._next_key_in(draft, request, hits) or not self._make_room(request, hits, draft):
+            return False
+        slot = life.admit(request, hits)
+        num_computed = len(hits) * self._limits.block_size
+        num_tokens = min(draft.budget, len(request.token_ids) - num_computed)
+        draft.add_row(_new_row(request, num_computed), num_tokens)
+        self._note_keys(request, slot, draft)
+        return True
+
+    def _outranks(self, request: Request) -> bool:
+        return request.priority < int(self._life.slots.priority.max())
+
+    def _next_key_in(self, draft: Draft, request: Request, hits: list[int]) -> bool:
+        """Whether this very step computes the next block: in one step's time it is a hit."""
+        wanted = (len(request.token_ids) - 1) // self._limits.block_size
+        return len(hits) < min(wanted, len(request.keys)) and request.keys[len(hits)] in draft.keys
+
+    def _note_keys(self, request: Request, slot: int, draft: Draft) -> None:
+        computed = self._life.slots.computed[slot] + draft.num_tokens[slot]
+        end = int(computed) // self._limits.block_size
+        draft.keys.update(request.keys[request.num_published : end])
+
+    def _make_room(self, request: Request, hits: list[int], draft: Draft) -> bool:
+        """A slot and blocks for a waiting request, if need be from strictly lower priorities."""
+        if self._fits(request, hits):
+            return True
+        if not self._outranks(request):
+            return False
+        running = sorted(self._life.running.values(), key=lambda one: one.order, reverse=True)
+        victims = [one for one in running if one.priority > request.priority]
+        most = self._life.kv.pool.num_free + sum(len(one.block_ids) for one in victims)
+        if most < self._limits.blocks_for(len(request.token_ids)) - len(hits):
+            return False
+        for victim in victims:
+            self._preempt(victim, draft)
+            if self._fits(request, hits):
+                return True
+        return False
+
+    def _fits(self, request: Request, hits: list[int]) -> bool:
+        life = self._life
+        spare = self._limits.spare_blocks if life.running else 0
+        return life.slots.num_vacant > 0 and life.kv.shortage(request, hits) + spare <= 0
+
+
+def _new_row(request: Request, num_computed: int) -> NewRow:
+    return NewRow(
+        slot=request.slot,
+        prompt_len=request.prompt_len,
+        num_computed=num_computed,
+        token_ids=pack(request.token_ids),
+        block_ids=pack(request.block_ids),
+        sampling=request.sampling,
+    )

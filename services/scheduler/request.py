@@ -1,0 +1,97 @@
+"""Request: what the scheduler knows of one sequence from Submit to Finished.
+
+While a request runs, its lengths and new ids live in its slot (`slots.Slots`), for they change
+with every step; here is what changes seldom.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from octavo.services.scheduler.limits import Limits
+from octavo.shared.messages import REQUEST_ID_BYTES, Ints, Submit, unpack
+from octavo.shared.sampling import SamplingParams
+
+NO_SLOT = -1
+MAX_PRIORITY = 2**31 - 1
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """`token_ids` int32: the prompt and the outputs known when it last had no slot.
+
+    `limit`: the sequence's greatest length. `order`: (priority, arrival, serial), less goes
+    first. `keys`: prefix-cache keys of its first full blocks. `pending`: tokens still in flight
+    of a request that lost its slot. Times are CLOCK_MONOTONIC seconds.
+    """
+
+    request_id: bytes
+    peer: bytes
+    token_ids: Ints
+    prompt_len: int
+    limit: int
+    sampling: SamplingParams
+    order: tuple[int, float, int]
+    cache_salt: str
+    stop_ids: frozenset[int]
+    slot: int = NO_SLOT
+    over: bool = False
+    pending: int = 0
+    block_ids: list[int] = field(default_factory=list)
+    keys: list[bytes] = field(default_factory=list)
+    num_published: int = 0
+    """Leading blocks that the prefix cache has been told of, or gave."""
+    cached_tokens: int | None = None
+    """Prompt tokens reused at the first admission; None before it."""
+    num_preemptions: int = 0
+    prompt_logprobs_end: int = 0
+    """Prompt positions before this one have had their log-probabilities sent."""
+    admitted_time: float = 0.0
+    first_token_time: float = 0.0
+    token_time: float = 0.0
+
+    @property
+    def priority(self) -> int:
+        return self.order[0]
+
+    @property
+    def arrival_time(self) -> float:
+        return self.order[1]
+
+    @property
+    def min_len(self) -> int:
+        """Length from which a stop id ends the sequence."""
+        return self.prompt_len + self.sampling.min_tokens
+
+    @property
+    def num_outputs(self) -> int:
+        return len(self.token_ids) - self.prompt_len
+
+    def is_stop(self, token_id: int, length: int) -> bool:
+        """Whether `token_id`, which made the sequence `length` long, ends it."""
+        return token_id in self.stop_ids and length >= self.min_len
+
+    @classmethod
+    def of(cls, peer: bytes, submit: Submit, serial: int, limits: Limits) -> Request:
+        """Raise ValueError for a bad id, and for a prompt that is empty or no int32 column."""
+        if len(submit.request_id) != REQUEST_ID_BYTES:
+            raise ValueError("request id of a wrong length")
+        token_ids = unpack(submit.prompt_ids)
+        if not len(token_ids):
+            raise ValueError("empty prompt")
+        params = submit.sampling
+        limit = limits.max_model_len
+        if params.max_tokens is not None:
+            limit = min(limit, len(token_ids) + params.max_tokens)
+        priority = max(-MAX_PRIORITY, min(submit.priority, MAX_PRIORITY))
+        return cls(
+            request_id=submit.request_id,
+            peer=peer,
+            token_ids=token_ids,
+            prompt_len=len(token_ids),
+            limit=limit,
+            sampling=params,
+            order=(priority, submit.arrival_time, serial),
+            cache_salt=submit.cache_salt,
+            stop_ids=params.stop_ids,
+        )

@@ -1,0 +1,112 @@
+"""Scheduler: continuous batching under one token budget, with steps that overlap.
+
+There is no prefill phase and no decode phase. A running request has computed some of the tokens
+that it knows and wants to catch up; a step gives it some. A plan may be made while the one before
+runs, for the newest token of a request is known to exist, and where, before its id arrives.
+Hence a finish is noticed one step late, and what that step computed for the request is dropped.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+
+from octavo.services.scheduler.lifecycle import Lifecycle
+from octavo.services.scheduler.limits import Limits
+from octavo.services.scheduler.metrics import Metrics
+from octavo.services.scheduler.planner import Planner
+from octavo.services.scheduler.request import Request
+from octavo.services.scheduler.update import Updater
+from octavo.shared.messages import EngineStats, Outputs, StepPlan, StepResult, Submit
+
+log = logging.getLogger(__name__)
+
+
+class Scheduler:
+    """Pure bookkeeping: no socket, no thread, and no clock but the given one."""
+
+    def __init__(
+        self,
+        limits: Limits,
+        fingerprint: bytes = b"",
+        model_name: str = "",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._limits = limits
+        self._metrics = Metrics(model_name, limits)
+        self._life = Lifecycle(limits, fingerprint, self._metrics, clock)
+        self._planner = Planner(self._life)
+        self._updater = Updater(self._life)
+        self._serial = 0
+
+    @property
+    def num_in_flight(self) -> int:
+        """Plans whose results have not arrived."""
+        return len(self._life.flights)
+
+    def add(self, peer: bytes, submit: Submit) -> None:
+        """Queue a request of frontend `peer`, or refuse it by a Finished."""
+        life = self._life
+        if submit.request_id in life.requests:
+            log.warning("request %s is here already: ignored", submit.request_id.hex())
+            return
+        if len(life.requests) >= self._limits.max_queued_requests:
+            self._metrics.on_rejection()
+            life.refuse(peer, submit.request_id, error="overloaded")
+            return
+        try:
+            request = Request.of(peer, submit, self._serial, self._limits)
+        except Exception:
+            log.exception("request %s is malformed", submit.request_id.hex())
+            life.refuse(peer, submit.request_id, error="internal_error")
+            return
+        self._serial += 1
+        if request.prompt_len >= self._limits.max_model_len:
+            life.refuse(peer, submit.request_id, error="too_long")
+        else:
+            life.enqueue(request)
+
+    def abort(self, peer: bytes, request_ids: Iterable[bytes]) -> None:
+        """End these requests of frontend `peer`; ids that are not (any more) known are ignored."""
+        for request_id in request_ids:
+            request = self._life.requests.get(request_id)
+            if request is not None and request.peer == peer:
+                with self._life.boundary(request):
+                    self._life.finish(request, "abort")
+
+    def abort_all(self, peer: bytes) -> None:
+        """The frontend has restarted and knows of none of its requests: end them in silence."""
+        lost = [one.request_id for one in self._life.requests.values() if one.peer == peer]
+        self.abort(peer, lost)
+        self._life.outbox.discard(peer)
+
+    def schedule(self) -> StepPlan | None:
+        """The next plan, which must be sent to the workers; None when there is nothing to do."""
+        return self._planner.plan()
+
+    def update(self, result: StepResult) -> list[tuple[bytes, Outputs]]:
+        """Take in the oldest plan's result; returns what to tell each frontend."""
+        flight = self._life.flights.popleft()
+        if flight.step != result.step or len(flight.slots) * 4 != len(result.token_ids):
+            raise RuntimeError(f"result of step {result.step} where {flight.step} was expected")
+        self._updater.apply(flight, result)
+        return self.take_outputs()
+
+    def take_outputs(self) -> list[tuple[bytes, Outputs]]:
+        """What has been filed for the frontends since the last call, one Outputs each."""
+        return self._life.outbox.take()
+
+    def stats(self) -> EngineStats:
+        pool = self._life.kv.pool
+        return EngineStats(
+            step=self._planner.step,
+            running=len(self._life.running),
+            waiting=len(self._life.waiting),
+            blocks_used=pool.num_used,
+            blocks_total=pool.num_blocks,
+        )
+
+    def metrics_text(self) -> bytes:
+        """Prometheus text format."""
+        return self._metrics.text(self.stats())

@@ -1,0 +1,38 @@
+"""WaitingQueue: requests without a slot, in admission order."""
+
+from __future__ import annotations
+
+import bisect
+
+from octavo.services.scheduler.request import Request
+
+Order = tuple[int, float, int]
+
+
+class WaitingQueue:
+    """Sorted by (priority, arrival, serial): a preempted request returns to where it belongs.
+
+    Two parallel sorted lists: an insertion moves pointers, which for the few thousand requests
+    that admission lets wait is cheaper than any tree.
+    """
+
+    def __init__(self) -> None:
+        self._orders: list[Order] = []
+        self._requests: list[Request] = []
+
+    def __len__(self) -> int:
+        return len(self._requests)
+
+    def add(self, request: Request) -> None:
+        index = bisect.bisect_left(self._orders, request.order)
+        self._orders.insert(index, request.order)
+        self._requests.insert(index, request)
+
+    def first(self) -> Request | None:
+        return self._requests[0] if self._requests else None
+
+    def discard(self, request: Request) -> None:
+        """Take the request out, if it waits."""
+        index = bisect.bisect_left(self._orders, request.order)
+        if index < len(self._requests) and self._requests[index] is request:
+            del self._orders[index], self._requests[index]

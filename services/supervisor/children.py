@@ -1,0 +1,167 @@
+"""A child process as its supervisor sees it: spawned by exec, spoken to through two pipes.
+
+The child's side, and what travels on the pipes, is in `octavo.shared.process`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from octavo.shared.config import ProcessConfig
+from octavo.shared.process import Status
+
+log = logging.getLogger(__name__)
+
+Command = Callable[[str], list[str]]
+"""Role -> the start of the child's command line."""
+Popen = Callable[..., "subprocess.Popen[bytes]"]
+
+PASSED_ON = re.compile(
+    r"(PATH|HOME|USER|LANG|LC_\w+|TZ|TMPDIR|VIRTUAL_ENV|XDG_CACHE_HOME|LD_LIBRARY_PATH|CUDA_\w+"
+    r"|NVIDIA_\w+|NCCL_\w+|GLOO_\w+|TORCH_\w+|PYTORCH_\w+|TRITON_\w+|HF_\w+|TOKENIZERS_\w+|OMP_\w+"
+    r"|MKL_\w+|PYTHON\w*|OCTAVO_TEST_\w+)"
+)
+SECRET = re.compile(r"HF_TOKEN\w*")
+READ_SIZE = 1 << 16
+
+
+def python_module(role: str) -> list[str]:
+    return [sys.executable, "-P", "-m", f"octavo.services.{role}"]
+
+
+def child_environment(environ: Mapping[str, str], config: ProcessConfig) -> dict[str, str]:
+    """The allow-listed part of `environ`: no secret reaches a child that has no use for it.
+
+    Ranks on one CPU share its cores, unless the user has said how many threads each may have.
+    """
+    passed = {
+        name: value
+        for name, value in environ.items()
+        if PASSED_ON.fullmatch(name) and not SECRET.fullmatch(name)
+    }
+    engine = config.server.engine
+    if config.role == "worker" and engine.device == "cpu" and engine.tensor_parallel_size > 1:
+        threads = max(len(os.sched_getaffinity(0)) // engine.tensor_parallel_size, 1)
+        passed.setdefault("OMP_NUM_THREADS", str(threads))
+    return passed
+
+
+@dataclass(frozen=True)
+class Spawner:
+    """How children are started; the fields are the seams that tests and the library use."""
+
+    environ: Mapping[str, str]
+    command: Command = python_module
+    popen: Popen = subprocess.Popen
+
+    def spawn(self, config: ProcessConfig, listen_fd: int | None = None) -> ChildProcess:
+        """Start one child and hand it its configuration. `listen_fd` is inherited."""
+        control_read, control_write = os.pipe()
+        status_read, status_write = os.pipe()
+        given = [control_read, status_write]
+        argv = [*self.command(config.role), "--control-fd", str(control_read)]
+        argv += ["--status-fd", str(status_write), "--parent", str(os.getpid())]
+        if listen_fd is not None:
+            given.append(listen_fd)
+            argv += ["--listen-fd", str(listen_fd)]
+        try:
+            process = self.popen(
+                [*argv, f"{config.role}-{config.index}"],
+                pass_fds=given,
+                stdin=subprocess.DEVNULL,
+                env=child_environment(self.environ, config),
+                # Ctrl-C at the terminal reaches the supervisor alone, which stops us in order.
+                start_new_session=True,
+            )
+        except BaseException:
+            os.close(control_write)
+            os.close(status_read)
+            raise
+        finally:
+            os.close(control_read)
+            os.close(status_write)
+        child = ChildProcess(config, process, control_write, status_read)
+        child.tell(msgspec.json.encode(config))
+        return child
+
+
+class ChildProcess:
+    """One running child. Its status pipe ends when it dies: that is how a death is noticed."""
+
+    def __init__(
+        self,
+        config: ProcessConfig,
+        process: subprocess.Popen[bytes],
+        control_fd: int,
+        status_fd: int,
+    ) -> None:
+        self.role = config.role
+        self.name = f"{config.role}-{config.index}"
+        self.index = config.index
+        self.process = process
+        self.info: dict[str, Any] | None = None
+        """What it said with "ready"; None before."""
+        self.status_fd = status_fd
+        self._control_fd = control_fd
+        self._unread = b""
+        os.set_blocking(status_fd, False)
+
+    def tell(self, line: bytes) -> None:
+        """Write a line on the control pipe. A dead child's status pipe says that it is dead."""
+        with contextlib.suppress(BrokenPipeError):
+            view = memoryview(line + b"\n")
+            while view:
+                view = view[os.write(self._control_fd, view) :]
+
+    def read_status(self) -> list[Status] | None:
+        """The status lines that have arrived; None once the pipe has ended."""
+        try:
+            data = os.read(self.status_fd, READ_SIZE)
+        except BlockingIOError:
+            return []
+        if not data:
+            return None
+        *lines, self._unread = (self._unread + data).split(b"\n")
+        return [status for line in lines if (status := self._decode(line))]
+
+    def _decode(self, line: bytes) -> Status | None:
+        try:
+            return msgspec.json.decode(line, type=Status)
+        except msgspec.DecodeError:
+            log.warning("%s wrote a malformed status line", self.name)
+            return None
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def reap(self, patience: float = 5.0) -> str:
+        """Collect a child whose status pipe has ended; says how it ended."""
+        try:
+            self.process.wait(patience)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        os.close(self._control_fd)
+        os.close(self.status_fd)
+        return how_it_ended(self.process.returncode)
+
+
+def how_it_ended(code: int) -> str:
+    """A return code of Popen in words."""
+    if code >= 0:
+        return f"exited with code {code}"
+    try:
+        return f"was killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"was killed by signal {-code}"

@@ -1,0 +1,203 @@
+"""The children of one server, watched together."""
+
+from __future__ import annotations
+
+import logging
+import selectors
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
+from typing import Any, Literal
+
+from octavo.services.supervisor.children import ChildProcess, Spawner
+from octavo.shared.config import ModelInfo, ProcessConfig, ServerConfig
+from octavo.shared.errors import ConfigError, ResourceBusy, StartError
+from octavo.shared.process import Status
+
+log = logging.getLogger(__name__)
+
+Role = Literal["frontend", "scheduler", "worker"]
+LONGEST_DIRECTORY = 80
+"""An ipc:// path may have 107 bytes with the socket's name."""
+
+
+class ChildDied(Exception):
+    """A child ended that nobody had told to."""
+
+
+@dataclass(frozen=True)
+class Event:
+    child: ChildProcess
+    status: Status | None
+    """None: the child is dead."""
+    ended: str = ""
+
+
+@contextmanager
+def private_directory() -> Iterator[Path]:
+    """A 0700 directory for sockets, removed at the end."""
+    path = mkdtemp(prefix="octavo-")
+    if len(path) > LONGEST_DIRECTORY:
+        Path(path).rmdir()
+        path = mkdtemp(prefix="octavo-", dir="/tmp")
+    try:
+        yield Path(path)
+    finally:
+        rmtree(path, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What each child is told at its start."""
+
+    directory: Path
+    server: ServerConfig
+    model: ModelInfo
+    log_level: str
+
+    def process(self, role: Role, index: int) -> ProcessConfig:
+        return ProcessConfig(
+            role=role,
+            index=index,
+            directory=str(self.directory),
+            server=self.server,
+            model=self.model,
+            log_level=self.log_level,
+        )
+
+
+class Group:
+    """Owns the children. One thread may use it; a group that is left is dead."""
+
+    def __init__(self, spawner: Spawner) -> None:
+        self.children: list[ChildProcess] = []
+        self._spawner = spawner
+        self._selector = selectors.DefaultSelector()
+
+    def start(self, config: ProcessConfig, listen_fd: int | None = None) -> ChildProcess:
+        child = self._spawner.spawn(config, listen_fd)
+        self.children.append(child)
+        self._selector.register(child.status_fd, selectors.EVENT_READ, child)
+        return child
+
+    def start_engine(self, plan: Plan) -> None:
+        """The scheduler and one worker per tensor-parallel rank."""
+        self.start(plan.process("scheduler", 0))
+        for rank in range(plan.server.engine.tensor_parallel_size):
+            self.start(plan.process("worker", rank))
+
+    def wake_on(self, fd: int) -> None:
+        """Let `wait` return, without an event, when `fd` becomes readable."""
+        self._selector.register(fd, selectors.EVENT_READ, None)
+
+    def fileno(self) -> int:
+        """Readable when `wait` has something to return: for use in another poller."""
+        return self._selector.fileno()
+
+    def wait(self, timeout: float | None = None) -> list[Event]:
+        """What happened, waiting for the first up to `timeout` seconds (None: for ever)."""
+        events: list[Event] = []
+        for key, _ in self._selector.select(timeout):
+            child = key.data
+            if child is None:
+                continue
+            statuses = child.read_status()
+            if statuses is None:
+                events.append(self._bury(child))
+            else:
+                events += [Event(child, status) for status in statuses]
+        return events
+
+    def _bury(self, child: ChildProcess) -> Event:
+        self._selector.unregister(child.status_fd)
+        self.children.remove(child)
+        return Event(child, None, child.reap())
+
+    def wait_ready(
+        self,
+        progress: Callable[[ChildProcess, Status], None],
+        woken: Callable[[], None] = lambda: None,
+    ) -> dict[str, Any]:
+        """Wait until every child is ready; returns what the scheduler said with it.
+
+        Raises StartError (with the exit code that the child chose) if one fails instead.
+        `woken` is called after each wait, and may raise.
+        """
+        while any(child.info is None for child in self.children):
+            for event in self.wait():
+                self._note(event, progress)
+            woken()
+        facts = [child.info for child in self.children if child.role == "scheduler"]
+        return facts[0] or {}
+
+    def _note(self, event: Event, progress: Callable[[ChildProcess, Status], None]) -> None:
+        status, name = event.status, event.child.name
+        if status is None:
+            raise StartError(f"{name} {event.ended} while starting")
+        if status.state == "failed":
+            raise start_error(name, status)
+        if status.state == "ready":
+            log.debug("%s is ready", name)
+            event.child.info = status.info
+        else:
+            progress(event.child, status)
+
+    def raise_for(self, events: list[Event]) -> None:
+        """Raise ChildDied if one of `events` is a death, or a failure's last words."""
+        for event in events:
+            if event.status is None:
+                raise ChildDied(f"{event.child.name} {event.ended}")
+            if event.status.state == "failed":
+                reason = event.status.message.strip().splitlines()[-1:]
+                raise ChildDied(f"{event.child.name} failed: {''.join(reason)}")
+
+    def go(self) -> None:
+        """Tell every child that all the others are ready."""
+        for child in self.children:
+            child.tell(b"go")
+
+    def stop(self, role: Role, patience: float, hurry: Callable[[], bool] = lambda: False) -> None:
+        """SIGTERM to the children of `role`, SIGKILL to those alive `patience` seconds later.
+
+        `hurry` is asked after each wait; when true, patience ends.
+        """
+        self._signal(role, signal.SIGTERM)
+        deadline = time.monotonic() + patience
+        while self._of(role) and not hurry() and (left := deadline - time.monotonic()) > 0:
+            self.wait(left)
+        for child in self._of(role):
+            log.warning("%s did not stop, killing it", child.name)
+        self.kill(role)
+
+    def kill(self, role: Role) -> None:
+        self._signal(role, signal.SIGKILL)
+        while self._of(role):
+            self.wait()
+
+    def stop_engine(self, patience: float, hurry: Callable[[], bool] = lambda: False) -> None:
+        self.stop("scheduler", patience, hurry)
+        self.stop("worker", patience, hurry)
+
+    def close(self) -> None:
+        for role in ("frontend", "scheduler", "worker"):
+            self.kill(role)
+        self._selector.close()
+
+    def _of(self, role: str) -> list[ChildProcess]:
+        return [child for child in self.children if child.role == role]
+
+    def _signal(self, role: str, number: signal.Signals) -> None:
+        for child in self._of(role):
+            child.signal(number)
+
+
+def start_error(name: str, status: Status) -> StartError:
+    """A child's failure as the error of this process."""
+    errors = {2: ConfigError, 75: ResourceBusy}
+    kind = errors.get(status.exit_code, StartError)
+    return kind(status.message if kind is not StartError else f"{name} failed: {status.message}")

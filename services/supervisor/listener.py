@@ -1,0 +1,58 @@
+"""The one TCP port: bound before anything else starts, listened on once all is ready."""
+
+from __future__ import annotations
+
+import errno
+import socket
+
+from octavo.shared.errors import ConfigError, ResourceBusy
+
+BACKLOG = 2048
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A bound socket that does not listen yet: until it does, clients are refused.
+
+    Raises ResourceBusy for a port in use, ConfigError for an address that is not ours.
+    """
+    family, address = _resolve(host, port)
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(address)
+    except OSError as error:
+        listener.close()
+        raise _explain(error, host, port) from error
+    return listener
+
+
+def listen(listener: socket.socket) -> None:
+    """Start to listen. Two servers may have bound the port; only the first gets this far."""
+    try:
+        listener.listen(BACKLOG)
+    except OSError as error:
+        host, port = listener.getsockname()[:2]
+        raise _explain(error, host, port) from error
+
+
+def url(listener: socket.socket) -> str:
+    """`http://host:port`, with the port that port 0 became."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _resolve(host: str, port: int) -> tuple[socket.AddressFamily, tuple[str, int]]:
+    try:
+        found = socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except (OSError, UnicodeError) as error:
+        raise ConfigError(f"host {host!r} cannot be resolved") from error
+    family, _, _, _, address = found[0]
+    return family, (str(address[0]), int(address[1]))
+
+
+def _explain(error: OSError, host: str, port: int) -> ConfigError | ResourceBusy:
+    if error.errno == errno.EADDRINUSE:
+        return ResourceBusy(f"port {port} on {host} is in use; choose another with --port")
+    return ConfigError(f"cannot listen on {host}:{port}: {error.strerror}")

@@ -1,0 +1,163 @@
+"""The one table of options: each is a flag, an OCTAVO_ variable and a key of the TOML file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+Parse = Callable[[str], Any]
+
+SUFFIXES = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3}
+SUFFIXES |= {"ki": 1024, "mi": 1024**2, "gi": 1024**3}
+TRUE = {"1", "true", "yes", "on"}
+FALSE = {"0", "false", "no", "off"}
+
+
+def size(text: str) -> int:
+    """`4096`, `32k` (32,000) or `32Ki`, `32K` (32,768): vLLM's suffixes. Raises ValueError."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([kmgKMG]?i?)B?", text.strip())
+    if match is None:
+        raise ValueError(f"{text!r} is not a number (4096, 32k, 1.5G)")
+    number, suffix = match.groups()
+    unit = SUFFIXES[suffix] if suffix.islower() or not suffix else SUFFIXES[suffix.lower()[0] + "i"]
+    value = float(number) * unit
+    if value != int(value):
+        raise ValueError(f"{text!r} is not a whole number")
+    return int(value)
+
+
+def number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a number") from None
+
+
+def integer(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a whole number") from None
+
+
+def boolean(text: str) -> bool:
+    if text.lower() in TRUE | FALSE:
+        return text.lower() in TRUE
+    raise ValueError(f"{text!r} is not true or false")
+
+
+def words(text: str) -> list[str]:
+    """Separated by commas or spaces."""
+    return [word for word in re.split(r"[,\s]+", text) if word]
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option. Its default and its type stand in `octavo.shared.config`."""
+
+    name: str
+    group: str
+    help: str
+    parse: Parse = str
+    alias: str | None = None
+    choices: tuple[str, ...] = ()
+    metavar: str | None = None
+
+    @property
+    def flag(self) -> str:
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        return "OCTAVO_" + self.name.upper()
+
+
+MODEL, ENGINE, MEMORY, SERVER = "Model", "Engine", "Memory and batching", "Server"
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+
+OPTIONS = (
+    Option("tokenizer", MODEL, "Directory or hub id of the tokenizer, if not the model's."),
+    Option(
+        "dtype",
+        MODEL,
+        "Type of weights and activations; auto: the model's own on a GPU, float32 on a CPU.",
+        choices=("auto", "float32", "bfloat16", "float16"),
+    ),
+    Option(
+        "max_model_len",
+        MODEL,
+        "Longest sequence, prompt and output together, in tokens; 32k is 32,000.",
+        parse=size,
+    ),
+    Option(
+        "load_format",
+        MODEL,
+        "dummy: random weights, for measurements.",
+        choices=("auto", "dummy"),
+    ),
+    Option("chat_template", MODEL, "File with a Jinja chat template, if not the model's."),
+    Option(
+        "device",
+        ENGINE,
+        "Where to run; auto: the GPU if there is one.",
+        choices=("auto", "cuda", "cpu"),
+    ),
+    Option(
+        "tensor_parallel_size",
+        ENGINE,
+        "Number of ranks (GPUs) that share each layer.",
+        parse=integer,
+        alias="-tp",
+    ),
+    Option("seed", ENGINE, "Seed of dummy weights.", parse=integer),
+    Option("enforce_eager", ENGINE, "Never use CUDA graphs.", parse=boolean),
+    Option(
+        "enable_prefix_caching",
+        MEMORY,
+        "Reuse the KV cache of equal prompt beginnings.",
+        parse=boolean,
+    ),
+    Option("max_num_seqs", MEMORY, "Requests that run at once.", parse=size),
+    Option("max_num_batched_tokens", MEMORY, "Token budget of one step.", parse=size),
+    Option("block_size", MEMORY, "Tokens in one KV block: 16, 32 or 64.", parse=integer),
+    Option(
+        "gpu_memory_utilization",
+        MEMORY,
+        "Share of the GPU's memory to use in all.",
+        parse=number,
+    ),
+    Option("kv_cache_memory_bytes", MEMORY, "KV cache size per rank; 4Gi, 500M.", parse=size),
+    Option("host", SERVER, "Address to listen on."),
+    Option("port", SERVER, "Port to listen on; 0: any free one.", parse=integer),
+    Option(
+        "served_model_name",
+        SERVER,
+        "Names answered in `model`; the first is echoed.",
+        parse=words,
+        metavar="NAME",
+    ),
+    Option(
+        "api_key",
+        SERVER,
+        "Keys that clients must show one of. Better in the environment or the file.",
+        parse=words,
+        metavar="KEY",
+    ),
+    Option("frontends", SERVER, "HTTP processes.", parse=integer),
+    Option(
+        "shutdown_timeout",
+        SERVER,
+        "Seconds that requests in flight get to finish after SIGTERM.",
+        parse=number,
+    ),
+    Option(
+        "max_queued_requests",
+        SERVER,
+        "Requests waiting or running above which new ones get 503.",
+        parse=size,
+    ),
+    Option("log_level", SERVER, "Least level to log.", parse=str.upper, choices=LOG_LEVELS),
+)
+BY_NAME = {option.name: option for option in OPTIONS}

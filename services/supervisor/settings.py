@@ -1,0 +1,217 @@
+"""Settings from flags, environment and TOML file, in this precedence; then the defaults."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from octavo.services.supervisor.options import BY_NAME, OPTIONS, Option, boolean, words
+from octavo.shared.config import EngineConfig, ServerConfig
+from octavo.shared.errors import ConfigError
+
+PREFIX = "OCTAVO_"
+TEST_PREFIX = "OCTAVO_TEST_"
+DEFAULT_LOG_LEVEL = "INFO"
+MAX_FRONTENDS = 64
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the user asked for, not resolved yet; `server.engine.model` is as typed."""
+
+    server: ServerConfig
+    log_level: str = DEFAULT_LOG_LEVEL
+
+
+def read_settings(argv: list[str], environ: Mapping[str, str]) -> Settings:
+    """Settings for the arguments after `serve`. Raises ConfigError naming the culprit."""
+    flags = parse_flags(argv)
+    variables = parse_environment(environ)
+    config = flags.pop("config", None) or variables.pop("config", None)
+    variables.pop("config", None)
+    from_file = parse_file(Path(config)) if config else {}
+    return build({**from_file, **variables, **flags})
+
+
+def build(values: dict[str, Any]) -> Settings:
+    """Option names and values -> Settings. Raises ConfigError for a value of the wrong type."""
+    values = dict(values)
+    if template := values.get("chat_template"):
+        values["chat_template"] = _read_text(Path(str(template)))
+    level = str(values.pop("log_level", DEFAULT_LOG_LEVEL))
+    engine = {name: values.pop(name) for name in EngineConfig.__struct_fields__ if name in values}
+    server = convert({**values, "engine": engine}, ServerConfig)
+    check_server(server)
+    return Settings(
+        server=server,
+        log_level=parse_value(BY_NAME["log_level"], level, "log_level"),
+    )
+
+
+def convert(values: dict[str, Any], kind: type[Any]) -> Any:
+    try:
+        return msgspec.convert(values, kind)
+    except msgspec.ValidationError as error:
+        text, _, where = str(error).partition(" - at ")
+        name = where.strip("`").split(".")[-1]
+        raise ConfigError(f"{name}: {text}" if name else text) from error
+
+
+def check_server(server: ServerConfig) -> None:
+    check_range("port", server.port, 0, 65535)
+    check_range("frontends", server.frontends, 1, MAX_FRONTENDS)
+    check_range("shutdown_timeout", server.shutdown_timeout, 0, 86400)
+    check_range("max_queued_requests", server.max_queued_requests, 1, 10**9)
+
+
+def check_range(name: str, value: float, low: float, high: float) -> None:
+    """Raise ConfigError, naming the option, for a value outside its bounds (or not a number)."""
+    if not low <= value <= high:
+        raise ConfigError(f"{name} must be between {low} and {high}, not {value}")
+
+
+# --- flags ----------------------------------------------------------------------------------
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> Any:
+        raise ConfigError(message)
+
+
+def parse_flags(argv: list[str]) -> dict[str, Any]:
+    """The options that `argv` names, by option name; `model` and `config` too."""
+    found, unknown = make_parser().parse_known_args(argv)
+    for argument in unknown:
+        flags = [option.flag for option in OPTIONS]
+        known = [*flags, "--config", "--no-enable-prefix-caching", "--no-enforce-eager", "--help"]
+        raise ConfigError(_unknown("argument", argument.partition("=")[0], known))
+    return {name: value for name, value in vars(found).items() if value is not None}
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="octavo serve",
+        allow_abbrev=False,
+        formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=32, width=100),
+        description="Serve a model. Without MODEL: the bundled demo model.",
+        epilog="Every option is also a variable OCTAVO_<NAME> and a key of the --config file; "
+        "flags win over variables, variables over the file.",
+    )
+    parser.add_argument(
+        "model", nargs="?", metavar="MODEL", help="Directory, or id on the Hugging Face hub."
+    )
+    parser.add_argument("--config", metavar="FILE", help="TOML file of options.")
+    groups: dict[str, Any] = {}
+    for option in OPTIONS:
+        if option.group not in groups:
+            groups[option.group] = parser.add_argument_group(option.group)
+        _add_flag(groups[option.group], option)
+    return parser
+
+
+def _add_flag(group: Any, option: Option) -> None:
+    names = [option.flag, *([option.alias] if option.alias else [])]
+    text = option.help + _default_text(option)
+    if option.parse is boolean:
+        group.add_argument(*names, action=argparse.BooleanOptionalAction, default=None, help=text)
+    elif option.parse is words:
+        group.add_argument(*names, nargs="+", action="extend", metavar=option.metavar, help=text)
+    else:
+        group.add_argument(
+            *names,
+            type=_checked(option),
+            metavar="{" + ",".join(option.choices) + "}" if option.choices else "X",
+            help=text,
+        )
+
+
+def _checked(option: Option) -> Any:
+    def parse(text: str) -> Any:
+        try:
+            return parse_value(option, text)
+        except ConfigError as error:
+            raise argparse.ArgumentTypeError(error.message) from error
+
+    return parse
+
+
+def _default_text(option: Option) -> str:
+    for struct in (EngineConfig, ServerConfig):
+        for field in msgspec.structs.fields(struct):
+            if field.name == option.name and isinstance(field.default, (str, int, float)):
+                return f" Default: {str(field.default).replace('%', '%%')}."
+    return ""
+
+
+# --- environment and file -------------------------------------------------------------------
+
+
+def parse_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for variable, text in environ.items():
+        if not variable.startswith(PREFIX) or variable.startswith(TEST_PREFIX):
+            continue
+        name = variable.removeprefix(PREFIX).lower()
+        if variable != PREFIX + name.upper() or not _is_known(name):
+            known = [option.variable for option in OPTIONS]
+            raise ConfigError(
+                _unknown("variable", variable, [*known, "OCTAVO_MODEL", "OCTAVO_CONFIG"])
+            )
+        if text:
+            values[name] = parse_value(BY_NAME[name], text, variable) if name in BY_NAME else text
+    return values
+
+
+def parse_file(path: Path) -> dict[str, Any]:
+    """Keys as flags spell them, with - or _; values as TOML types, or as a flag's text."""
+    try:
+        table = tomllib.loads(_read_text(path))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    values: dict[str, Any] = {}
+    for key, value in table.items():
+        name = key.replace("-", "_")
+        if name != "model" and name not in BY_NAME:
+            known = [option.name for option in OPTIONS]
+            raise ConfigError(f"{path}: {_unknown('key', key, [*known, 'model'])}")
+        option = BY_NAME.get(name)
+        takes_text = option is not None and isinstance(value, str)
+        values[name] = parse_value(option, value, f"{path}: {key}") if takes_text else value
+    return values
+
+
+def parse_value(option: Option | None, text: str, source: str = "") -> Any:
+    """One option's text as its value; `source` says where it stood. Raises ConfigError."""
+    if option is None:
+        return text
+    prefix = f"{source}: " if source else ""
+    try:
+        value = option.parse(text)
+    except ValueError as error:
+        raise ConfigError(f"{prefix}{error}") from error
+    if option.choices and value not in option.choices:
+        raise ConfigError(f"{prefix}{text!r} is not one of {', '.join(option.choices)}")
+    return value
+
+
+def _is_known(name: str) -> bool:
+    return name in BY_NAME or name in ("model", "config")
+
+
+def _unknown(what: str, name: str, known: Iterable[str]) -> str:
+    nearest = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    hint = f"; did you mean {nearest[0]}?" if nearest else ""
+    return f"unknown {what} {name}{hint}"
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise ConfigError(f"{path}: {reason}") from error

@@ -1,0 +1,139 @@
+"""`octavo serve`: start the children, wait until all are ready, watch them, stop them in order."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import sys
+import time
+from typing import Any, NoReturn
+
+from octavo.services.supervisor import listener as tcp
+from octavo.services.supervisor.children import Spawner
+from octavo.services.supervisor.group import ChildDied, Group, Plan, private_directory
+from octavo.services.supervisor.progress import Progress
+from octavo.services.supervisor.signals import StopRequested, StopSignals
+from octavo.services.supervisor.systemd import Notifier
+from octavo.shared.config import ModelInfo, ServerConfig
+from octavo.shared.errors import StartError
+
+log = logging.getLogger(__name__)
+
+CRASHED = 1
+START_PATIENCE = 1.0
+ENGINE_PATIENCE = 2.0
+FRONTEND_PATIENCE = 4.0
+"""Seconds to stop in, past those that requests in flight get: the last error events go out."""
+
+
+def supervise(
+    server: ServerConfig,
+    model: ModelInfo,
+    listener: socket.socket,
+    spawner: Spawner,
+    *,
+    log_level: str = "INFO",
+    started: float | None = None,
+) -> int:
+    """Run the server until it is told to stop or a child dies; returns the exit code.
+
+    `started` is the time.monotonic() from which start-up is counted.
+    """
+    with StopSignals() as signals, private_directory() as directory:
+        plan = Plan(directory, server, model, log_level)
+        supervisor = Supervisor(plan, listener, spawner, signals)
+        return supervisor.run(time.monotonic() if started is None else started)
+
+
+class Supervisor:
+    """One run of the server."""
+
+    def __init__(
+        self, plan: Plan, listener: socket.socket, spawner: Spawner, signals: StopSignals
+    ) -> None:
+        self._plan = plan
+        self._server = plan.server
+        self._listener = listener
+        self._signals = signals
+        self._notifier = Notifier(spawner.environ)
+        self._group = Group(spawner)
+        self._group.wake_on(signals.fd)
+        self._serving = False
+
+    def run(self, started: float) -> int:
+        try:
+            self._run(started)
+        except StopRequested:
+            log.info("stopping")
+            self._stop(self._drain_patience())
+            return 0
+        except StartError as error:
+            explain(error)
+            self._stop(START_PATIENCE)
+            return error.exit_code
+        except ChildDied as error:
+            log.error("%s; stopping", error)
+            self._stop(self._drain_patience())
+            return CRASHED
+        finally:
+            self._group.close()
+
+    def _run(self, started: float) -> NoReturn:
+        self._start()
+        progress = Progress(self._notifier.status)
+        try:
+            facts = self._group.wait_ready(progress, self._signals.raise_if_received)
+        finally:
+            progress.close()
+        tcp.listen(self._listener)
+        self._group.go()
+        self._serving = True
+        self._announce(facts, time.monotonic() - started)
+        while True:
+            events = self._group.wait()
+            self._signals.raise_if_received()
+            self._group.raise_for(events)
+
+    def _start(self) -> None:
+        self._group.start_engine(self._plan)
+        for index in range(self._server.frontends):
+            self._group.start(self._plan.process("frontend", index), self._listener.fileno())
+
+    def _announce(self, facts: dict[str, Any], seconds: float) -> None:
+        line = ready_line(self._server, self._plan.model, tcp.url(self._listener), facts, seconds)
+        print(line, flush=True)
+        self._notifier.ready(line)
+
+    def _drain_patience(self) -> float:
+        drain = self._server.shutdown_timeout if self._serving else 0.0
+        return drain + FRONTEND_PATIENCE
+
+    def _stop(self, frontend_patience: float) -> None:
+        """Frontends first, for they finish requests that need the engine. A second signal kills."""
+        self._notifier.stopping()
+        # Ours is the last copy once the frontends close theirs: clients must then be refused.
+        self._listener.close()
+        self._group.stop("frontend", frontend_patience, self._hurry)
+        self._group.stop_engine(ENGINE_PATIENCE, self._hurry)
+
+    def _hurry(self) -> bool:
+        return self._signals.received() > 1
+
+
+def ready_line(
+    server: ServerConfig, model: ModelInfo, url: str, facts: dict[str, Any], seconds: float
+) -> str:
+    name = server.served_model_name[0]
+    kv = f"{facts.get('kv_tokens', 0):,} tokens ({facts.get('max_concurrency', 0):.1f}x concurrent)"
+    return (
+        f"Ready in {seconds:.1f} s  {url}/v1  model={name}  context={model.max_model_len}  kv={kv}"
+    )
+
+
+def explain(error: StartError) -> None:
+    """The one line that a user whose start was refused reads.
+
+    A child logs its traceback itself; what it was about stands in the message's last line.
+    """
+    lines = error.message.strip().splitlines() or ["start failed"]
+    print(f"octavo: error: {lines[-1]}", file=sys.stderr, flush=True)

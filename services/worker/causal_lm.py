@@ -1,0 +1,28 @@
+"""What the runner needs of a model, whatever its family."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+
+from octavo.kernels.batch import ForwardBatch
+
+KVPair = tuple[torch.Tensor, torch.Tensor]
+
+
+class CausalLM(Protocol):
+    num_layers: int
+    num_kv_heads: int
+    """On this rank."""
+    head_dim: int
+
+    def forward(self, input_ids: torch.Tensor, batch: ForwardBatch) -> torch.Tensor:
+        """int32[T] -> hidden [T, H], after the final norm."""
+        ...
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """[n, H] -> float32[n, vocab], the same on every rank."""
+        ...
+
+    def bind_kv_cache(self, caches: list[KVPair]) -> None: ...

@@ -1,0 +1,154 @@
+"""StepInputs: a resolved plan becomes a ForwardBatch on the device.
+
+All per-slot device state lives here: block tables and last sampled ids. A step costs one staging
+copy and one input-preparation kernel (plus one scatter when block tables grew).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from octavo.kernels import ops
+from octavo.kernels.batch import ForwardBatch
+from octavo.services.worker.slots import Rows, SlotTable
+from octavo.services.worker.staging import Column, Staging
+from octavo.shared.messages import StepPlan, unpack
+
+
+class StepInputs:
+    """Static device buffers, sized once for `max_slots` rows and `max_tokens` tokens."""
+
+    def __init__(
+        self,
+        max_slots: int,
+        max_tokens: int,
+        max_blocks: int,
+        block_size: int,
+        device: torch.device,
+    ) -> None:
+        self.block_size = block_size
+        self.staging = Staging(_columns(max_slots, max_tokens), device)
+        self.input_ids = torch.zeros(max_tokens, dtype=torch.int32, device=device)
+        self.positions = torch.zeros(max_tokens, dtype=torch.int32, device=device)
+        self.slot_mapping = torch.full((max_tokens,), -1, dtype=torch.int64, device=device)
+        self.seq_lens = torch.zeros(max_slots, dtype=torch.int32, device=device)
+        self.one_each = torch.arange(max_slots + 1, dtype=torch.int32, device=device)
+        self.block_tables = torch.zeros(max_slots, max_blocks, dtype=torch.int32, device=device)
+        self.last_token = torch.zeros(max_slots, dtype=torch.int32, device=device)
+
+    def append_blocks(self, plan: StepPlan) -> None:
+        """Write what the plan adds to block tables: tables of new rows, then single blocks."""
+        width = self.block_tables.shape[1]
+        tables = [(row.slot * width, unpack(row.block_ids)) for row in plan.new_rows]
+        cells = [start + np.arange(len(blocks)) for start, blocks in tables]
+        cells.append(unpack(plan.append_slots).astype(np.int64) * width + unpack(plan.append_index))
+        blocks = np.concatenate([table for _, table in tables] + [unpack(plan.append_blocks)])
+        if len(blocks):
+            self._scatter(np.concatenate(cells), blocks)
+
+    def _scatter(self, cells: npt.NDArray[np.int64], blocks: npt.NDArray[np.int32]) -> None:
+        device = self.block_tables.device
+        both = torch.from_numpy(np.stack([cells, blocks.astype(np.int64)]))
+        if device.type == "cuda":
+            both = both.pin_memory().to(device, non_blocking=True)
+        self.block_tables.view(-1).index_copy_(0, both[0], both[1].int())
+
+    def stage(self, rows: Rows, table: SlotTable, pad_to: int = 0) -> None:
+        """Copy the rows to the device and derive ids, positions, slot mapping, lengths there.
+
+        `pad_to`: rows and tokens of the CUDA graph's bucket; 0 for none.
+        """
+        columns = self.staging.begin()
+        n, k = rows.num_rows, len(rows.samples)
+        columns["slots"][:n] = rows.slots
+        columns["slots"][n : max(pad_to, n)] = 0
+        columns["query_start"][: n + 1] = rows.query_start
+        columns["num_computed"][rows.slots] = rows.computed
+        columns["sample_index"][:k] = rows.query_start[1:][rows.samples] - 1
+        columns["sample_slots"][:k] = rows.sample_slots
+        columns["noise_position"][:k] = rows.positions
+        for name in SAMPLING_COLUMNS:
+            columns[name][:k] = getattr(table, name)[rows.sample_slots]
+        columns["host_ids"][: rows.total_tokens] = rows.host_ids
+        self.staging.upload(rows.total_tokens)
+        self._prepare(n, rows.total_tokens, pad_to)
+
+    def _prepare(self, n: int, total: int, pad_to: int) -> None:
+        staged = self.staging.device
+        num_tokens, num_rows = max(total, pad_to), max(n, pad_to)
+        ops.prepare_inputs(
+            staged["host_ids"][:total],
+            staged["query_start"][: n + 1],
+            staged["slots"][:n],
+            staged["num_computed"],
+            self.last_token,
+            self.block_tables,
+            self.block_size,
+            self.input_ids[:num_tokens],
+            self.positions[:num_tokens],
+            self.slot_mapping[:num_tokens],
+            self.seq_lens[:num_rows],
+        )
+
+    def mixed_batch(self, rows: Rows) -> ForwardBatch:
+        """The staged rows as they are, any lengths."""
+        n, total = rows.num_rows, rows.total_tokens
+        return ForwardBatch(
+            positions=self.positions[:total],
+            slot_mapping=self.slot_mapping[:total],
+            block_tables=self.block_tables,
+            slots=self.staging.device["slots"][:n],
+            query_start=self.staging.device["query_start"][: n + 1],
+            seq_lens=self.seq_lens[:n],
+            max_query_len=int(rows.num_tokens.max()),
+            max_seq_len=rows.max_seq_len,
+        )
+
+    def decode_batch(self, num_rows: int, max_seq_len: int) -> ForwardBatch:
+        """A batch of one token a row over static buffers: what a CUDA graph captures."""
+        return ForwardBatch(
+            positions=self.positions[:num_rows],
+            slot_mapping=self.slot_mapping[:num_rows],
+            block_tables=self.block_tables,
+            slots=self.staging.device["slots"][:num_rows],
+            query_start=self.one_each[: num_rows + 1],
+            seq_lens=self.seq_lens[:num_rows],
+            max_query_len=1,
+            max_seq_len=max_seq_len,
+        )
+
+
+SAMPLING_COLUMNS = (
+    "temperature",
+    "top_k",
+    "top_p",
+    "min_p",
+    "seed",
+    "presence",
+    "frequency",
+    "repetition",
+)
+
+
+def _columns(max_slots: int, max_tokens: int) -> dict[str, Column]:
+    per_row = {
+        "slots": torch.int32,
+        "num_computed": torch.int32,
+        "sample_index": torch.int64,
+        "sample_slots": torch.int64,
+        "noise_position": torch.int32,
+        "temperature": torch.float32,
+        "top_k": torch.int32,
+        "top_p": torch.float32,
+        "min_p": torch.float32,
+        "seed": torch.int64,
+        "presence": torch.float32,
+        "frequency": torch.float32,
+        "repetition": torch.float32,
+    }
+    columns = {name: Column(dtype, max_slots) for name, dtype in per_row.items()}
+    columns["query_start"] = Column(torch.int32, max_slots + 1)
+    columns["host_ids"] = Column(torch.int32, max_tokens)
+    return columns

@@ -1,0 +1,103 @@
+"""The paged KV cache: how many blocks fit, and their tensors."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import torch
+
+from octavo.services.worker.causal_lm import KVPair
+from octavo.shared.config import EngineConfig
+from octavo.shared.errors import ConfigError
+
+GIB = 1 << 30
+CPU_KV_BYTES = GIB
+GRAPH_RESERVE = 1 * GIB
+"""Device memory kept free for CUDA graphs, workspaces and fragmentation."""
+
+
+@dataclass(frozen=True)
+class KVSpec:
+    """Shape of one rank's cache."""
+
+    num_layers: int
+    num_kv_heads: int
+    head_dim: int
+    block_size: int
+    dtype: torch.dtype
+
+    @property
+    def bytes_per_block(self) -> int:
+        one = self.num_kv_heads * self.block_size * self.head_dim * self.dtype.itemsize
+        return 2 * self.num_layers * one
+
+    def allocate(self, num_blocks: int, device: torch.device) -> list[KVPair]:
+        """Zeroed (k, v) of [num_blocks, num_kv_heads, block_size, head_dim] for each layer."""
+        shape = (num_blocks, self.num_kv_heads, self.block_size, self.head_dim)
+
+        def tensor() -> torch.Tensor:
+            return torch.zeros(shape, dtype=self.dtype, device=device)
+
+        return [(tensor(), tensor()) for _ in range(self.num_layers)]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Bytes on one device: `total` there are, `free` of them unused at start, and what we may
+    use of them (`usable`)."""
+
+    total: int
+    free: int
+    usable: int
+
+    @staticmethod
+    def measure(config: EngineConfig, device: torch.device) -> Budget:
+        if device.type == "cuda":
+            free, total = torch.cuda.mem_get_info(device)
+        else:
+            page = os.sysconf("SC_PAGE_SIZE")
+            free = page * os.sysconf("SC_AVPHYS_PAGES")
+            total = page * os.sysconf("SC_PHYS_PAGES")
+            free = max(free, total // 2)
+        return Budget(total, free, min(free, int(total * config.gpu_memory_utilization)))
+
+
+def check_fit(config: EngineConfig, spec: KVSpec, weight_bytes: int, budget: Budget) -> None:
+    """Refuse, before anything is loaded, a model that cannot run. Raises ConfigError."""
+    one_request = blocks_for(config.max_model_len or 1, spec) * spec.bytes_per_block
+    if weight_bytes + one_request <= budget.usable:
+        return
+    usable = f"{_gib(budget.usable)} of the device's {_gib(budget.total)} may be used"
+    usable += f" ({_gib(budget.free)} free, gpu_memory_utilization {config.gpu_memory_utilization})"
+    if weight_bytes > budget.usable:
+        raise ConfigError(f"The weights do not fit: they need {_gib(weight_bytes)}, but {usable}.")
+    longest = (budget.usable - weight_bytes) // spec.bytes_per_block * spec.block_size
+    raise ConfigError(
+        f"One request of max_model_len {config.max_model_len} does not fit: weights need "
+        f"{_gib(weight_bytes)} and its KV cache {_gib(one_request)}, but {usable}. "
+        f"About {longest} tokens would fit: lower --max-model-len."
+    )
+
+
+def count_blocks(config: EngineConfig, spec: KVSpec, available: int) -> int:
+    """Blocks of the cache, given the bytes left for it. Raises ConfigError when too few."""
+    wanted = config.kv_cache_memory_bytes or available
+    num_blocks = max(wanted, 0) // spec.bytes_per_block
+    needed = blocks_for(config.max_model_len or 1, spec)
+    if num_blocks < needed:
+        raise ConfigError(
+            f"The KV cache gets {_gib(max(wanted, 0))}, {num_blocks * spec.block_size} tokens, "
+            f"but one request of max_model_len {config.max_model_len} needs "
+            f"{_gib(needed * spec.bytes_per_block)}. Lower --max-model-len or raise "
+            "--gpu-memory-utilization or --kv-cache-memory-bytes."
+        )
+    return num_blocks
+
+
+def blocks_for(num_tokens: int, spec: KVSpec) -> int:
+    return -(-num_tokens // spec.block_size)
+
+
+def _gib(num_bytes: int) -> str:
+    return f"{num_bytes / GIB:.2f} GiB"

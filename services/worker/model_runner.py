@@ -1,0 +1,76 @@
+"""ModelRunner: a plan becomes a batch, the batch a forward pass, its logits ids.
+
+`execute` only enqueues work: nothing in it waits for the device, so the next plan can be taken
+while this one runs.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import torch
+
+from octavo.services.worker.causal_lm import CausalLM, KVPair
+from octavo.services.worker.cuda_graphs import DecodeGraphs, Progress
+from octavo.services.worker.inputs import StepInputs
+from octavo.services.worker.sampler import Sampled, Sampler
+from octavo.services.worker.slots import Rows, SlotTable
+from octavo.shared.config import EngineConfig
+from octavo.shared.messages import StepPlan
+
+
+@dataclass(frozen=True)
+class Launched:
+    """A step on its way."""
+
+    step: int
+    rows: Rows
+    sampled: Sampled
+    started: float
+
+
+class ModelRunner:
+    def __init__(
+        self, config: EngineConfig, model: CausalLM, vocab_size: int, device: torch.device
+    ) -> None:
+        slots, tokens = config.max_num_seqs or 1, config.max_num_batched_tokens or 1
+        block_size, max_len = config.block_size or 16, config.max_model_len or 1
+        self.model = model
+        self.device = device
+        self.table = SlotTable(slots)
+        self.inputs = StepInputs(
+            slots, max(slots, tokens), -(-max_len // block_size), block_size, device
+        )
+        self.sampler = Sampler(model, self.table, self.inputs, vocab_size)
+        self.graphs: DecodeGraphs | None = None
+        self._max_len = max_len
+
+    def bind(self, caches: list[KVPair]) -> None:
+        self.model.bind_kv_cache(caches)
+
+    def capture(self, progress: Progress) -> None:
+        """Turn decode steps into CUDA graphs from now on."""
+        graphs = DecodeGraphs(self.model, self.inputs, len(self.table.known), self._max_len)
+        graphs.capture(progress)
+        self.graphs = graphs
+
+    def execute(self, plan: StepPlan) -> Launched:
+        """Enqueue one step."""
+        started = time.monotonic()
+        self.inputs.append_blocks(plan)
+        for row in plan.new_rows:
+            self.table.admit(row)
+            self.sampler.admit(row)
+        rows = self.table.resolve(plan)
+        hidden = self.forward(rows)
+        return Launched(plan.step, rows, self.sampler.sample(hidden, rows), started)
+
+    def forward(self, rows: Rows) -> torch.Tensor:
+        if self.graphs is not None and rows.decode_only:
+            size = self.graphs.bucket(rows.num_rows)
+            self.inputs.stage(rows, self.table, pad_to=size)
+            return self.graphs.replay(size)
+        self.inputs.stage(rows, self.table)
+        batch = self.inputs.mixed_batch(rows)
+        return self.model.forward(self.inputs.input_ids[: rows.total_tokens], batch)

@@ -1,0 +1,136 @@
+"""ResultSender: a thread that waits for each step's copies and sends its StepResult.
+
+The main thread never waits for the device; this one does nothing else.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import threading
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from octavo.services.worker.model_runner import Launched
+from octavo.services.worker.sampler import LogprobTensors, PromptPart, Sampled
+from octavo.shared.config import WORKER_SOCKET
+from octavo.shared.messages import (
+    NO_TOKEN,
+    Logprobs,
+    PromptLogprobs,
+    StepResult,
+    ToWorker,
+    pack,
+    pack_floats,
+)
+from octavo.shared.transport import Spoke
+
+log = logging.getLogger(__name__)
+PEER = b"results"
+
+
+@dataclass(frozen=True)
+class Copying:
+    """A step whose results are being copied to the host; `done` None: they are there."""
+
+    launched: Launched
+    done: torch.cuda.Event | None
+
+
+class ResultSender:
+    """`put` from the main thread; its thread owns its socket."""
+
+    def __init__(self, directory: Path, device: torch.device) -> None:
+        self._on_gpu = device.type == "cuda"
+        self._queue: queue.SimpleQueue[Copying | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, args=(directory,), name="results")
+        self._thread.daemon = True
+        self._thread.start()
+
+    def put(self, launched: Launched) -> None:
+        """Start the step's device-to-host copies and queue it."""
+        host = to_host(launched.sampled)
+        done = None
+        if self._on_gpu:
+            done = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            done.record()
+        self._queue.put(Copying(replace(launched, sampled=host), done))
+
+    def close(self) -> None:
+        """Send what is queued, then end the thread."""
+        self._queue.put(None)
+        self._thread.join()
+
+    def _run(self, directory: Path) -> None:
+        spoke: Spoke[StepResult, Any] = Spoke(directory, WORKER_SOCKET, PEER, ToWorker)
+        try:
+            while (copying := self._queue.get()) is not None:
+                spoke.send(finish(copying))
+            spoke.close()
+        except Exception:
+            log.exception("the result thread failed")
+            os._exit(1)
+
+
+def to_host(sampled: Sampled) -> Sampled:
+    """The same with every tensor on the host; pinned and not yet there when it was on a GPU."""
+    prompt = [
+        PromptPart(part.row, part.start, [_host_all(values) for values in part.values])
+        for part in sampled.prompt
+    ]
+    return Sampled(
+        ids=None if sampled.ids is None else _host(sampled.ids),
+        logprob_rows=sampled.logprob_rows,
+        logprobs=None if sampled.logprobs is None else _host_all(sampled.logprobs),
+        prompt=prompt,
+    )
+
+
+def _host(tensor: torch.Tensor) -> torch.Tensor:
+    if not tensor.is_cuda:
+        return tensor
+    pinned = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+    return pinned.copy_(tensor, non_blocking=True)
+
+
+def _host_all(values: LogprobTensors) -> LogprobTensors:
+    ids, logprobs, ranks = values
+    return _host(ids), _host(logprobs), _host(ranks)
+
+
+def finish(copying: Copying) -> StepResult:
+    """Wait for the copies; tensors become columns."""
+    if copying.done is not None:
+        copying.done.synchronize()
+    launched = copying.launched
+    rows, sampled = launched.rows, launched.sampled
+    token_ids = np.full(rows.num_rows, NO_TOKEN, np.int32)
+    if sampled.ids is not None:
+        token_ids[rows.samples] = sampled.ids.numpy()
+    return StepResult(
+        step=launched.step,
+        token_ids=pack(token_ids),
+        logprob_rows=pack(sampled.logprob_rows),
+        logprobs=None if sampled.logprobs is None else _columns([sampled.logprobs]),
+        prompt_logprobs=[
+            PromptLogprobs(row=part.row, start=part.start, values=_columns(part.values))
+            for part in sampled.prompt
+        ],
+        forward_seconds=time.monotonic() - launched.started,
+    )
+
+
+def _columns(parts: list[LogprobTensors]) -> Logprobs:
+    ids, logprobs, ranks = (torch.cat(column) for column in zip(*parts, strict=True))
+    return Logprobs(
+        width=ids.shape[1],
+        token_ids=pack(ids.numpy()),
+        logprobs=pack_floats(logprobs.numpy()),
+        ranks=pack(ranks.numpy()),
+    )

@@ -1,0 +1,182 @@
+"""Sampler: hidden states of a step -> sampled ids, on the device, nothing waited for.
+
+Order, as vLLM's: log-probabilities are of the raw logits; then logit bias and bans, penalties,
+temperature, filters, noise. The id stays on the device for the next step and starts its way back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from octavo.kernels import ops
+from octavo.services.worker.causal_lm import CausalLM
+from octavo.services.worker.inputs import StepInputs
+from octavo.services.worker.slots import Rows, SlotTable
+from octavo.shared.messages import NewRow
+
+IN_PROMPT = 1 << 30
+"""Bit of a token count: the token stands in the prompt (kernels' `apply_penalties`)."""
+PROMPT_LOGITS_CHUNK = 128
+"""Prompt positions whose logits exist at once: bounds the memory that prompt_logprobs takes."""
+
+LogprobTensors = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+@dataclass
+class PromptPart:
+    """Log-probabilities of prompt tokens `start`.. of plan row `row`, as tensors."""
+
+    row: int
+    start: int
+    values: list[LogprobTensors]
+
+
+@dataclass
+class Sampled:
+    """What a step brought, still on the device. `ids` int32[k]."""
+
+    ids: torch.Tensor | None = None
+    logprob_rows: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    logprobs: LogprobTensors | None = None
+    prompt: list[PromptPart] = field(default_factory=list)
+
+
+class Sampler:
+    def __init__(
+        self, model: CausalLM, table: SlotTable, inputs: StepInputs, vocab_size: int
+    ) -> None:
+        self.model = model
+        self.table = table
+        self.inputs = inputs
+        self.device = inputs.last_token.device
+        max_slots = len(table.known)
+        self.counts = torch.zeros(max_slots, vocab_size, dtype=torch.int32, device=self.device)
+
+    def admit(self, row: NewRow) -> None:
+        """Count what a penalized request has said so far."""
+        if not row.sampling.has_penalties:
+            return
+        tokens = torch.from_numpy(self.table.tokens[row.slot].astype(np.int64)).to(self.device)
+        prompt, output = tokens[: row.prompt_len], tokens[row.prompt_len :]
+        counts = self.counts[row.slot].zero_()
+        counts.index_add_(0, output, torch.ones_like(output, dtype=torch.int32))
+        counts[prompt] |= IN_PROMPT
+
+    def sample(self, hidden: torch.Tensor, rows: Rows) -> Sampled:
+        """hidden [>= T, H] -> one id for each sampling row."""
+        sampled = Sampled(prompt=self._prompt_logprobs(hidden, rows))
+        if len(rows.samples):
+            self._sample_rows(hidden, rows, sampled)
+        return sampled
+
+    def _sample_rows(self, hidden: torch.Tensor, rows: Rows, sampled: Sampled) -> None:
+        staged, k = self.inputs.staging.device, len(rows.samples)
+        logits = self.model.logits(hidden[staged["sample_index"][:k]])
+        wanted = self.table.num_logprobs[rows.sample_slots]
+        asked = np.flatnonzero(wanted >= 0)
+        raw = logits[self._index(asked)] if len(asked) else None
+        self._adjust(logits, rows)
+        ids = self._choose(logits, rows)
+        slots = staged["sample_slots"][:k]
+        self.inputs.last_token.index_copy_(0, slots, ids.clamp(min=0))
+        self._count(slots, ids, rows)
+        sampled.ids = ids
+        if raw is not None:
+            chosen = ids[self._index(asked)].clamp(min=0)
+            sampled.logprob_rows = rows.samples[asked]
+            sampled.logprobs = ops.token_logprobs(raw, chosen, int(wanted.max()))
+
+    def _choose(self, logits: torch.Tensor, rows: Rows) -> torch.Tensor:
+        staged, k, slots = self.inputs.staging.device, len(rows.samples), rows.sample_slots
+        table = self.table
+        return ops.sample(
+            logits,
+            staged["temperature"][:k],
+            staged["top_k"][:k],
+            staged["top_p"][:k],
+            staged["min_p"][:k],
+            staged["seed"][:k],
+            staged["noise_position"][:k],
+            random=bool(table.temperature[slots].any()),
+            filtered=bool(
+                table.top_k[slots].any()
+                or (table.top_p[slots] < 1.0).any()
+                or table.min_p[slots].any()
+            ),
+        )
+
+    def _adjust(self, logits: torch.Tensor, rows: Rows) -> None:
+        """Logit bias, bans and penalties, for the rows that have any."""
+        slots = rows.sample_slots
+        if self.table.adjusted[slots].any():
+            self._bias(logits, rows)
+        if self.table.penalized[slots].any():
+            staged, k = self.inputs.staging.device, len(slots)
+            ops.apply_penalties(
+                logits,
+                staged["sample_slots"][:k].int(),
+                self.counts,
+                staged["presence"][:k],
+                staged["frequency"][:k],
+                staged["repetition"][:k],
+            )
+
+    def _bias(self, logits: torch.Tensor, rows: Rows) -> None:
+        cells = [
+            (index, token, value)
+            for index in np.flatnonzero(self.table.adjusted[rows.sample_slots])
+            for token, value in self._row_bias(rows, int(index))
+        ]
+        if cells:
+            index, tokens, values = zip(*cells, strict=True)
+            where = (self._index(np.array(index)), self._index(np.array(tokens)))
+            added = torch.tensor(values, dtype=logits.dtype, device=self.device)
+            logits.index_put_(where, added, accumulate=True)
+
+    def _row_bias(self, rows: Rows, index: int) -> list[tuple[int, float]]:
+        slot = rows.sample_slots[index]
+        params = self.table.params[slot]
+        bias = list(params.logit_bias.items())
+        if rows.positions[index] - self.table.prompt_len[slot] < params.min_tokens:
+            bias += [(token, float("-inf")) for token in params.stop_ids]
+        return bias
+
+    def _count(self, slots: torch.Tensor, ids: torch.Tensor, rows: Rows) -> None:
+        penalized = np.flatnonzero(self.table.penalized[rows.sample_slots])
+        if len(penalized):
+            index = self._index(penalized)
+            where = (slots[index], ids[index].clamp(min=0).long())
+            ones = torch.ones(len(penalized), dtype=torch.int32, device=self.device)
+            self.counts.index_put_(where, ones, accumulate=True)
+
+    def _prompt_logprobs(self, hidden: torch.Tensor, rows: Rows) -> list[PromptPart]:
+        asked = np.flatnonzero(self.table.num_prompt_logprobs[rows.slots] >= 0)
+        parts = (self._prompt_part(hidden, rows, int(row)) for row in asked)
+        return [part for part in parts if part is not None]
+
+    def _prompt_part(self, hidden: torch.Tensor, rows: Rows, row: int) -> PromptPart | None:
+        """Token at p is predicted by the hidden state at p - 1."""
+        slot = rows.slots[row]
+        start = int(rows.computed[row]) + 1
+        end = min(start + int(rows.num_tokens[row]), int(self.table.prompt_len[slot]))
+        if start >= end:
+            return None
+        first = int(rows.query_start[row])
+        targets = self._index(self.table.tokens[slot][start:end]).int()
+        wanted = int(self.table.num_prompt_logprobs[slot])
+        values = []
+        for at in range(0, end - start, PROMPT_LOGITS_CHUNK):
+            part = slice(at, min(at + PROMPT_LOGITS_CHUNK, end - start))
+            logits = self.model.logits(hidden[first + part.start : first + part.stop])
+            values.append(ops.token_logprobs(logits, targets[part], wanted))
+        return PromptPart(row, start, values)
+
+    def _index(self, values: np.ndarray) -> torch.Tensor:
+        """A host index on the device, as int64, without a wait."""
+        index = torch.from_numpy(np.asarray(values, np.int64))
+        if self.device.type == "cuda":
+            index = index.pin_memory().to(self.device, non_blocking=True)
+        return index

@@ -1,0 +1,175 @@
+"""Build a model and fill this rank's parameters, from safetensors or with random numbers."""
+
+from __future__ import annotations
+
+import threading
+import zlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+
+from octavo.services.worker.checkpoint import StoredTensor, stored_tensors
+from octavo.services.worker.layers.placement import Placement
+from octavo.services.worker.model_config import ModelConfig
+from octavo.services.worker.models.registry import model_class
+from octavo.services.worker.parallel import Parallel
+from octavo.shared.errors import ConfigError
+
+Progress = Callable[[int, int], None]
+"""(bytes done, bytes in all)"""
+Plan = dict[str, list[Placement]]
+
+READERS = 8
+DUMMY_STD = 0.02
+IGNORED = ("rotary_emb.inv_freq", "masked_bias")
+
+
+def load_model(
+    config: ModelConfig,
+    path: str | Path,
+    parallel: Parallel,
+    device: torch.device,
+    dtype: torch.dtype,
+    load_format: str,
+    seed: int,
+    max_model_len: int,
+    progress: Progress,
+) -> Any:
+    """The architecture's model (a `CausalLM`) with its weights, ready for inference.
+
+    `load_format` "auto" reads `path`/*.safetensors, each tensor only where this rank needs it;
+    "dummy" draws weights from `seed`, the same ones for any number of ranks. Raises ConfigError
+    naming file and tensor for anything missing, unknown or of another shape.
+    """
+    model = _build(config, parallel, device, dtype, max_model_len)
+    plan: Plan = {}
+    for name, placement in model.placements():
+        plan.setdefault(name, []).append(placement)
+    if load_format == "dummy":
+        _fill_randomly(plan, device, seed, progress)
+    else:
+        _read(plan, config, Path(path), progress)
+    return model.eval()
+
+
+def weight_bytes(config: ModelConfig, parallel: Parallel, dtype: torch.dtype) -> int:
+    """Bytes of one rank's parameters, without allocating them."""
+    model = _build(config, parallel, torch.device("meta"), dtype, 1)
+    return sum(p.numel() * p.element_size() for p in set(model.parameters()))
+
+
+def _build(
+    config: ModelConfig,
+    parallel: Parallel,
+    device: torch.device,
+    dtype: torch.dtype,
+    max_model_len: int,
+) -> Any:
+    _check_split(config, parallel)
+    with _default_dtype(dtype), device:
+        model = model_class(config.architecture)(config, parallel, max_model_len)
+    return model if device.type == "meta" else model.to(device)
+
+
+def _check_split(config: ModelConfig, parallel: Parallel) -> None:
+    size, kv_heads = parallel.size, config.num_kv_heads
+    uneven = config.num_heads % size or config.intermediate_size % size
+    if uneven or (kv_heads % size and size % kv_heads):
+        raise ConfigError(
+            f"tensor_parallel_size {size} does not divide the model: {config.num_heads} heads, "
+            f"{kv_heads} KV heads, intermediate size {config.intermediate_size}."
+        )
+
+
+@contextmanager
+def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def _read(plan: Plan, config: ModelConfig, folder: Path, progress: Progress) -> None:
+    stored = stored_tensors(folder)
+    _check(plan, stored, config, folder)
+    done, lock, total = 0, threading.Lock(), sum(stored[name].num_bytes for name in plan)
+
+    @torch.inference_mode()  # it is per thread
+    def read(tensors: list[StoredTensor]) -> None:
+        nonlocal done
+        with safe_open(tensors[0].path, framework="pt") as file:
+            for tensor in tensors:
+                for placement in plan[tensor.name]:
+                    _copy(file.get_slice(tensor.name), placement)
+                with lock:
+                    done += tensor.num_bytes
+                    progress(done, total)
+
+    with ThreadPoolExecutor(READERS) as pool:
+        for _ in pool.map(read, _portions([stored[name] for name in plan])):
+            pass
+
+
+def _portions(tensors: list[StoredTensor]) -> list[list[StoredTensor]]:
+    """Each file's tensors in runs of at most an eighth: threads share large files."""
+    portions = []
+    ordered = sorted(tensors, key=lambda tensor: tensor.path)
+    for _, group in groupby(ordered, key=lambda tensor: tensor.path):
+        members = list(group)
+        step = -(-len(members) // READERS)
+        portions += [members[at : at + step] for at in range(0, len(members), step)]
+    return portions
+
+
+def _copy(source: Any, placement: Placement) -> None:
+    if not placement.shape:
+        placement.target.copy_(source[...])
+        return
+    index = [slice(None)] * len(placement.shape)
+    index[placement.dim] = slice(placement.start, placement.stop)
+    placement.target.copy_(source[tuple(index)])
+
+
+def _check(plan: Plan, stored: dict[str, StoredTensor], config: ModelConfig, folder: Path) -> None:
+    for name, placements in plan.items():
+        if name not in stored:
+            raise ConfigError(f"{folder}: tensor {name} is missing from the checkpoint.")
+        expected = placements[0].shape
+        if stored[name].shape != expected:
+            raise ConfigError(
+                f"{stored[name].path}: tensor {name} has shape {list(stored[name].shape)}, "
+                f"expected {list(expected)}."
+            )
+    for name in stored.keys() - plan.keys():
+        tied = name == "lm_head.weight" and config.tie_word_embeddings
+        if not tied and not name.endswith(IGNORED):
+            raise ConfigError(f"{stored[name].path}: tensor {name} is unknown to the model.")
+
+
+def _fill_randomly(plan: Plan, device: torch.device, seed: int, progress: Progress) -> None:
+    """Norm weights 1, the rest normal: each whole tensor is drawn from its name, then sliced."""
+    generator = torch.Generator(device=device)
+    for done, (name, placements) in enumerate(plan.items()):
+        if "norm" in name:
+            placements[0].target.fill_(1.0)
+        else:
+            generator.manual_seed(seed + zlib.crc32(name.encode()))
+            _draw(placements, generator)
+        progress(done + 1, len(plan))
+
+
+def _draw(placements: list[Placement], generator: torch.Generator) -> None:
+    target = placements[0].target
+    drawn = torch.empty(placements[0].shape, dtype=target.dtype, device=target.device)
+    drawn.normal_(0.0, DUMMY_STD, generator=generator)
+    for placement in placements:
+        part = drawn.narrow(placement.dim, placement.start, placement.target.shape[placement.dim])
+        placement.target.copy_(part)

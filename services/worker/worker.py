@@ -1,0 +1,131 @@
+"""One rank: set up the device, the weights and the KV cache, then run plans until told to stop."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from types import FrameType
+
+import torch
+
+from octavo.services.worker.kv_cache import (
+    CPU_KV_BYTES,
+    GRAPH_RESERVE,
+    Budget,
+    KVSpec,
+    check_fit,
+    count_blocks,
+)
+from octavo.services.worker.model_config import ModelConfig
+from octavo.services.worker.model_runner import ModelRunner
+from octavo.services.worker.parallel import Parallel
+from octavo.services.worker.results import ResultSender
+from octavo.services.worker.warm_up import warm_up
+from octavo.services.worker.weights import load_model, weight_bytes
+from octavo.shared.config import WORKER_SOCKET, EngineConfig
+from octavo.shared.messages import StepPlan, Stop, ToWorker, WorkerReady
+from octavo.shared.process import Child
+from octavo.shared.transport import Spoke
+
+log = logging.getLogger(__name__)
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def main(child: Child) -> None:
+    signal.signal(signal.SIGTERM, _exit)
+    rank, directory = child.config.index, child.config.path
+    with torch.inference_mode():
+        runner, num_blocks = build_runner(child)
+        spoke: Spoke[WorkerReady, StepPlan | Stop] = Spoke(
+            directory, WORKER_SOCKET, f"rank-{rank}".encode(), ToWorker
+        )
+        spoke.send(WorkerReady(rank=rank, num_blocks=num_blocks))
+        child.ready()
+        results = ResultSender(directory, runner.device) if rank == 0 else None
+        serve(spoke, runner, results)
+
+
+def serve(
+    spoke: Spoke[WorkerReady, StepPlan | Stop], runner: ModelRunner, results: ResultSender | None
+) -> None:
+    """The loop: take a plan, enqueue it, hand its results to the sender. Only rank 0 sends."""
+    while isinstance(message := spoke.receive(), StepPlan):
+        launched = runner.execute(message)
+        if results is not None:
+            results.put(launched)
+    if results is not None:
+        results.close()
+
+
+def build_runner(child: Child) -> tuple[ModelRunner, int]:
+    """Everything up to the first plan; also the number of KV blocks of this rank."""
+    config, rank = child.config.server.engine, child.config.index
+    device = _device(config, rank)
+    parallel = Parallel.create(
+        rank, config.tensor_parallel_size, device, child.config.path / "rendezvous"
+    )
+    model_config = ModelConfig.load(config.model)
+    dtype = DTYPES[config.dtype]
+    budget = Budget.measure(config, device)
+    spec = _kv_spec(config, model_config, parallel, dtype)
+    check_fit(config, spec, weight_bytes(model_config, parallel, dtype), budget)
+    model = load_model(
+        model_config,
+        config.model,
+        parallel,
+        device,
+        dtype,
+        config.load_format,
+        config.seed,
+        config.max_model_len or model_config.max_position_embeddings,
+        lambda done, total: child.progress("weights", done, total, "B"),
+    )
+    runner = ModelRunner(config, model, child.config.model.vocab_size, device)
+    num_blocks = _bind_cache(config, runner, spec, budget, device)
+    if device.type == "cuda" and not config.enforce_eager:
+        runner.capture(child.progress)
+    return runner, num_blocks
+
+
+def _bind_cache(
+    config: EngineConfig, runner: ModelRunner, spec: KVSpec, budget: Budget, device: torch.device
+) -> int:
+    """Size the cache by what a full step leaves free, and bind it."""
+    runner.bind(spec.allocate(1, device))
+    warm_up(runner)
+    available = CPU_KV_BYTES
+    if device.type == "cuda":
+        available = budget.usable - _peak_use(budget, device) - GRAPH_RESERVE
+    num_blocks = count_blocks(config, spec, available)
+    runner.bind(spec.allocate(num_blocks, device))
+    return num_blocks
+
+
+def _peak_use(budget: Budget, device: torch.device) -> int:
+    """Bytes this process needed at its peak, those outside torch's allocator included."""
+    torch.cuda.synchronize(device)
+    peak = torch.cuda.max_memory_allocated(device)
+    torch.cuda.empty_cache()
+    free, _ = torch.cuda.mem_get_info(device)
+    outside = budget.free - free - torch.cuda.memory_reserved(device)
+    log.info("peak %.2f GiB, outside torch %.2f GiB", peak / 2**30, outside / 2**30)
+    return peak + max(outside, 0)
+
+
+def _kv_spec(
+    config: EngineConfig, model: ModelConfig, parallel: Parallel, dtype: torch.dtype
+) -> KVSpec:
+    kv_heads = max(model.num_kv_heads // parallel.size, 1)
+    return KVSpec(model.num_layers, kv_heads, model.head_dim, config.block_size or 16, dtype)
+
+
+def _device(config: EngineConfig, rank: int) -> torch.device:
+    if config.device == "cuda":
+        torch.cuda.set_device(rank)
+        return torch.device("cuda", rank)
+    return torch.device("cpu")
+
+
+def _exit(signum: int, frame: FrameType | None) -> None:
+    sys.exit(0)

@@ -1,0 +1,96 @@
+"""The frozen configuration: built once at start, handed down to every process as JSON."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+DType = Literal["auto", "float32", "bfloat16", "float16"]
+
+
+class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What scheduler and workers need. Also the keyword arguments of the library's `LLM`.
+
+    None means "decide from the model and the device"; `resolve` (services/supervisor) leaves no
+    None but those marked (worker decides).
+    """
+
+    model: str = ""
+    """Local directory after resolution."""
+    tokenizer: str | None = None
+    dtype: DType = "auto"
+    max_model_len: int | None = None
+    """Tokens, prompt and output together."""
+    max_num_seqs: int | None = None
+    """Slots: requests that run at once."""
+    max_num_batched_tokens: int | None = None
+    """Token budget of one step."""
+    block_size: Literal[16, 32, 64] | None = None
+    gpu_memory_utilization: float = 0.92
+    """Share of the device's memory that weights, KV cache and workspaces may take together."""
+    kv_cache_memory_bytes: int | None = None
+    """KV cache size per rank; None: what gpu_memory_utilization leaves (CPU: 1 GiB)."""
+    tensor_parallel_size: int = 1
+    load_format: Literal["auto", "dummy"] = "auto"
+    enable_prefix_caching: bool = True
+    seed: int = 0
+    enforce_eager: bool = False
+    device: Literal["auto", "cuda", "cpu"] = "auto"
+    """After resolution "cuda" or "cpu"."""
+
+
+class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What `octavo serve` adds to the engine."""
+
+    engine: EngineConfig
+    host: str = "127.0.0.1"
+    port: int = 8000
+    frontends: int = 1
+    served_model_name: list[str] = []
+    """Names answered in `model`; the first is echoed."""
+    api_key: list[str] = []
+    chat_template: str | None = None
+    """The template's text, read at start from the file that the flag names."""
+    shutdown_timeout: float = 10.0
+    """Seconds that requests in flight get to finish after SIGTERM."""
+    max_queued_requests: int = 4096
+    """Requests waiting or running, per server; above it 503."""
+
+
+class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What the processes without torch need to know of the model's files."""
+
+    architecture: str
+    vocab_size: int
+    max_model_len: int
+    """The effective limit, in tokens."""
+    eos_token_ids: list[int]
+    bos_token_id: int | None = None
+    sampling_defaults: dict[str, float] = {}
+    """From generation_config.json: temperature, top_p, top_k, min_p, repetition_penalty,
+    max_new_tokens; only those the file names."""
+
+
+class ProcessConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """The first line on a child's control pipe."""
+
+    role: Literal["frontend", "scheduler", "worker"]
+    index: int
+    """Frontend number or tensor-parallel rank; 0 for the scheduler."""
+    directory: str
+    """0700 directory of this server's sockets and rendezvous file."""
+    server: ServerConfig
+    model: ModelInfo
+    log_level: str = "INFO"
+
+    @property
+    def path(self) -> Path:
+        return Path(self.directory)
+
+
+FRONTEND_SOCKET = "frontend.ipc"
+"""Hub of the scheduler; spokes are named frontend-<index> (the library: library-0)."""
+WORKER_SOCKET = "worker.ipc"
+"""Hub of the scheduler; spokes are named rank-<rank>."""

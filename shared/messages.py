@@ -1,0 +1,250 @@
+"""Every struct that crosses a process, as tagged unions.
+
+Numbers travel column-wise: a `bytes` field documented as `int32[n]` is the array's little-endian
+memory (`pack` and `unpack`). Four crossings, in the order of a request's life:
+
+    frontend  -> scheduler   ToScheduler   Hello | Submit | Abort | MetricsQuery
+    scheduler -> worker      ToWorker      StepPlan | Stop
+    worker    -> scheduler   FromWorker    WorkerReady | StepResult
+    scheduler -> frontend    ToFrontend    Outputs | EngineStats | MetricsText
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeAlias
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from octavo.shared.sampling import SamplingParams
+
+Ints: TypeAlias = npt.NDArray[np.int32]
+Floats: TypeAlias = npt.NDArray[np.float32]
+FinishReason: TypeAlias = Literal["stop", "length", "abort", "error"]
+
+REQUEST_ID_BYTES = 16
+NO_TOKEN = -1
+"""In StepResult.token_ids: the row had prompt tokens left to compute, nothing was sampled."""
+INVALID_TOKEN = -2
+"""In StepResult.token_ids: the row's logits held NaN; the request must end with an error."""
+
+
+def pack(values: Any) -> bytes:
+    """int32 column: any integer sequence or array -> its bytes."""
+    return np.ascontiguousarray(values, dtype="<i4").tobytes()
+
+
+def unpack(column: bytes) -> Ints:
+    """int32 column: bytes -> a read-only int32 array."""
+    return np.frombuffer(column, dtype="<i4")
+
+
+def pack_floats(values: Any) -> bytes:
+    return np.ascontiguousarray(values, dtype="<f4").tobytes()
+
+
+def unpack_floats(column: bytes) -> Floats:
+    return np.frombuffer(column, dtype="<f4")
+
+
+class Message(msgspec.Struct, tag=True, array_like=True, gc=False):
+    """Base of the tagged unions. A new field goes last, with a default."""
+
+
+class Item(msgspec.Struct, array_like=True, gc=False):
+    """Base of structs that travel inside a message."""
+
+
+class Logprobs(Item):
+    """Log-probabilities of m positions.
+
+    `token_ids` int32[m, width] and `logprobs` float32[m, width]: column 0 is the token that stands
+    at the position, columns 1.. the most likely tokens, most likely first; `ranks` int32[m] is the
+    1-based rank of column 0. Width - 1 is the largest k asked for in the batch: readers cut to
+    their own k.
+    """
+
+    width: int
+    token_ids: bytes
+    logprobs: bytes
+    ranks: bytes
+
+
+# --- frontend -> scheduler ------------------------------------------------------------------
+
+
+class Hello(Message):
+    """First message of a frontend: from now on it receives EngineStats."""
+
+
+class Submit(Message):
+    """One sequence to generate (`n` is expanded by the sender; `sampling.seed` is set).
+
+    `request_id`: 16 random bytes. `prompt_ids`: int32[prompt_len], at least one.
+    `arrival_time`: CLOCK_MONOTONIC seconds. Lower `priority` goes first. `cache_salt` separates
+    prefix-cache tenants.
+    """
+
+    request_id: bytes
+    prompt_ids: bytes
+    sampling: SamplingParams
+    arrival_time: float
+    priority: int = 0
+    cache_salt: str = ""
+
+
+class Abort(Message):
+    request_ids: list[bytes]
+
+
+class MetricsQuery(Message):
+    query_id: int
+
+
+ToScheduler: TypeAlias = Hello | Submit | Abort | MetricsQuery
+
+
+# --- scheduler -> worker --------------------------------------------------------------------
+
+
+class NewRow(Item):
+    """A request takes a slot: everything the worker needs to know of it, said once.
+
+    `token_ids` int32[known tokens]: the prompt, then the outputs so far (not empty after a
+    preemption). The first `num_computed` of them are in the KV cache already (prefix hit).
+    `block_ids` int32[blocks]: its block table so far. Re-initialises every field of the slot.
+    """
+
+    slot: int
+    prompt_len: int
+    num_computed: int
+    token_ids: bytes
+    block_ids: bytes
+    sampling: SamplingParams
+
+
+class StepPlan(Message):
+    """One step for the workers.
+
+    Row i of the batch is slot `slots[i]` (int32[n]) and computes its next `num_tokens[i]`
+    (int32[n]) tokens: known ones, or the one sampled for it in the step before. A row whose
+    computed count reaches its known count samples one token (which then counts as known).
+    Blocks appended since the last plan: block `append_blocks[j]` becomes entry `append_index[j]`
+    of slot `append_slots[j]`'s block table (int32[m] each). Order: new rows first, appends next.
+    """
+
+    step: int
+    new_rows: list[NewRow]
+    slots: bytes
+    num_tokens: bytes
+    append_slots: bytes = b""
+    append_index: bytes = b""
+    append_blocks: bytes = b""
+
+
+class Stop(Message):
+    """Finish what is in flight and exit."""
+
+
+ToWorker: TypeAlias = StepPlan | Stop
+
+
+# --- worker -> scheduler --------------------------------------------------------------------
+
+
+class WorkerReady(Message):
+    rank: int
+    num_blocks: int
+
+
+class PromptLogprobs(Item):
+    """Log-probabilities of prompt tokens `start`.. of the request in plan row `row`."""
+
+    row: int
+    start: int
+    values: Logprobs
+
+
+class StepResult(Message):
+    """`token_ids` int32[n], aligned with the plan's rows: an id, NO_TOKEN or INVALID_TOKEN.
+
+    `logprob_rows` int32[m]: the plan rows that asked for logprobs and sampled; `logprobs` theirs.
+    `forward_seconds`: device time of the step where known, else wall time.
+    """
+
+    step: int
+    token_ids: bytes
+    logprob_rows: bytes = b""
+    logprobs: Logprobs | None = None
+    prompt_logprobs: list[PromptLogprobs] = []
+    forward_seconds: float = 0.0
+
+
+FromWorker: TypeAlias = WorkerReady | StepResult
+
+
+# --- scheduler -> frontend ------------------------------------------------------------------
+
+
+class Started(Item):
+    """The request's first token is in this message; `cached_tokens` of its prompt were reused."""
+
+    request_id: bytes
+    cached_tokens: int
+
+
+class Finished(Item):
+    """The request is over; its last tokens, if any, are in this same message.
+
+    `stop_id`: the id of `stop_ids` that ended it (it is also the last emitted token).
+    `error`: a code (`numerical_error`, `overloaded`, `too_long`, `internal_error`) with
+    `message`, when reason is "error".
+    """
+
+    request_id: bytes
+    reason: FinishReason
+    stop_id: int | None = None
+    error: str | None = None
+    message: str | None = None
+
+
+class PromptLogprobsOutput(Item):
+    request_id: bytes
+    start: int
+    values: Logprobs
+
+
+class Outputs(Message):
+    """What one step brought to one frontend's requests.
+
+    `request_ids` bytes[16 n] and `token_ids` int32[n]: one new token each.
+    `logprob_rows` int32[m] index them; `logprobs` are theirs. `started` and `finished` may name
+    requests without a new token here.
+    """
+
+    request_ids: bytes = b""
+    token_ids: bytes = b""
+    logprob_rows: bytes = b""
+    logprobs: Logprobs | None = None
+    prompt_logprobs: list[PromptLogprobsOutput] = []
+    started: list[Started] = []
+    finished: list[Finished] = []
+
+
+class EngineStats(Message):
+    """Sent to every frontend at least once a second: the evidence behind /health and /load."""
+
+    step: int
+    running: int
+    waiting: int
+    blocks_used: int
+    blocks_total: int
+
+
+class MetricsText(Message):
+    query_id: int
+    text: bytes
+
+
+ToFrontend: TypeAlias = Outputs | EngineStats | MetricsText

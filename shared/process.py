@@ -1,0 +1,133 @@
+"""The child's side of the life between supervisor and process.
+
+A child inherits two pipes. On *control* it reads its `ProcessConfig` as one line of JSON, later
+"go" lines; end of file there means that the parent is gone. On *status* it writes one JSON
+line per event: loading(done, total), ready(info), failed(exit_code, message).
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import gc
+import logging
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from octavo.shared.config import ProcessConfig
+from octavo.shared.errors import StartError
+from octavo.shared.log import setup_logging
+
+PR_SET_PDEATHSIG = 1
+log = logging.getLogger(__name__)
+
+
+class Status(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One line on the status pipe."""
+
+    state: str
+    """loading | ready | failed"""
+    phase: str = ""
+    """loading: what is going on ("weights", "graphs")."""
+    done: int = 0
+    total: int = 0
+    unit: str = ""
+    info: dict[str, Any] = {}
+    """ready: facts for the ready line (num_blocks, block_size, ...)."""
+    exit_code: int = 1
+    message: str = ""
+
+
+class Child:
+    """This process as its supervisor sees it."""
+
+    def __init__(self, control_fd: int, status_fd: int) -> None:
+        self._control = os.fdopen(control_fd, "rb", buffering=0)
+        self._status = os.fdopen(status_fd, "wb", buffering=0)
+        self.config = msgspec.json.decode(_read_line(self._control), type=ProcessConfig)
+        self._go = threading.Event()
+
+    def progress(self, phase: str, done: int, total: int, unit: str = "") -> None:
+        self._report(Status(state="loading", phase=phase, done=done, total=total, unit=unit))
+
+    def ready(self, **info: Any) -> None:
+        """Say ready. Start-up garbage is frozen out of the collector's sight first."""
+        gc.collect()
+        gc.freeze()
+        self._report(Status(state="ready", info=info))
+
+    def failed(self, error: BaseException) -> int:
+        """Report why the start failed; returns the exit code."""
+        known = isinstance(error, StartError)
+        code = error.exit_code if isinstance(error, StartError) else 1
+        message = str(error) if known else "".join(traceback.format_exception(error))
+        self._report(Status(state="failed", exit_code=code, message=message))
+        return code
+
+    def wait_for_go(self) -> None:
+        """Block until the supervisor says that everything is ready."""
+        self._go.wait()
+
+    def watch_parent(self) -> None:
+        """Die at once, whatever this process is doing, when the parent does."""
+        threading.Thread(target=self._watch, name="parent-watch", daemon=True).start()
+
+    def _watch(self) -> None:
+        while _read_line(self._control):
+            self._go.set()
+        os._exit(1)
+
+    def _report(self, status: Status) -> None:
+        try:
+            self._status.write(msgspec.json.encode(status) + b"\n")
+        except BrokenPipeError:
+            os._exit(1)
+
+
+def _read_line(stream: Any) -> bytes:
+    line = bytearray()
+    while byte := stream.read(1):
+        if byte == b"\n":
+            return bytes(line)
+        line += byte
+    return b""
+
+
+def run_child(main: Callable[[Child], None]) -> None:
+    """Entry of every child process: `main` serves until it is told to stop, then returns."""
+    child = _adopt()
+    try:
+        main(child)
+    except StartError as error:
+        sys.exit(child.failed(error))
+    except Exception as error:
+        log.exception("%s failed", child.config.role)
+        sys.exit(child.failed(error))
+
+
+def _adopt() -> Child:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--control-fd", type=int, required=True)
+    parser.add_argument("--status-fd", type=int, required=True)
+    parser.add_argument("--parent", type=int, required=True)
+    args, _ = parser.parse_known_args()
+    die_with_parent(args.parent)
+    child = Child(args.control_fd, args.status_fd)
+    child.watch_parent()
+    setup_logging(f"{child.config.role}-{child.config.index}", child.config.log_level)
+    return child
+
+
+def die_with_parent(parent: int) -> None:
+    """Ask the kernel for SIGKILL when the parent dies; it may have died already."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)

@@ -1,0 +1,37 @@
+"""Incremental detokenization: bytes per token into an incremental UTF-8 decoder.
+
+A token is bytes, not characters, so only the decoder's state (at most three bytes of an
+unfinished character) crosses from token to token: O(1) a token, whatever the model emits. Bytes
+that are no UTF-8 become U+FFFD by the rule of Unicode's "maximal subpart", which does not depend
+on how the bytes were cut into tokens; hence streamed text equals unstreamed text.
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Callable, Container
+
+_Utf8Decoder = codecs.getincrementaldecoder("utf-8")
+
+
+class Detokenizer:
+    """Turns the ids of one output into text, piece by piece.
+
+    The output continues a prompt: a leading space stays. `id_to_bytes` gives a token's bytes,
+    ids in `skipped` give no text.
+    """
+
+    def __init__(self, id_to_bytes: Callable[[int], bytes], skipped: Container[int] = ()) -> None:
+        self._id_to_bytes = id_to_bytes
+        self._skipped = skipped
+        self._utf8 = _Utf8Decoder("replace")
+
+    def push(self, token_id: int) -> str:
+        """The characters that this token completes; often none or several."""
+        if token_id in self._skipped:
+            return ""
+        return self._utf8.decode(self._id_to_bytes(token_id))
+
+    def flush(self) -> str:
+        """At the end: U+FFFD for a character that was never completed."""
+        return self._utf8.decode(b"", final=True)

@@ -1,0 +1,195 @@
+"""The engine's loop over in-memory hubs."""
+
+from __future__ import annotations
+
+from sched_fake_worker import FakeWorker, expected_output
+from sched_harness import VOCAB, limits_of, request_id, submit_of
+
+from octavo.services.scheduler.engine import MESSAGES_PER_TURN, Engine
+from octavo.services.scheduler.scheduler import Scheduler
+from octavo.services.scheduler.worker_group import WorkerGroup
+from octavo.shared.messages import (
+    Abort,
+    EngineStats,
+    FromWorker,
+    Hello,
+    MetricsQuery,
+    MetricsText,
+    Outputs,
+    StepPlan,
+    StepResult,
+    Stop,
+    ToFrontend,
+    ToScheduler,
+    ToWorker,
+    WorkerReady,
+    pack,
+    unpack,
+)
+from octavo.shared.transport import MemoryHub
+
+ONE, TWO = b"frontend-0", b"frontend-1"
+LIMITS = limits_of()
+
+
+class World:
+    """An engine, its hubs, and a hand-cranked worker behind rank 0."""
+
+    def __init__(self, num_ranks: int = 1) -> None:
+        self.now = 100.0
+        self.frontends: MemoryHub[ToFrontend, ToScheduler] = MemoryHub()
+        self.workers: MemoryHub[ToWorker, FromWorker] = MemoryHub()
+        self.group = WorkerGroup(self.workers, num_ranks)
+        scheduler = Scheduler(LIMITS, clock=lambda: self.now)
+        self.engine = Engine(scheduler, self.frontends, self.group, clock=lambda: self.now)
+        self.worker = FakeWorker(num_blocks=32, block_size=4, max_num_seqs=4, vocab=VOCAB)
+
+    def say(self, peer: bytes, message: ToScheduler) -> None:
+        self.frontends.inbox.append((peer, message))
+
+    def work(self) -> int:
+        """Run the plans that rank 0 was sent; returns how many."""
+        plans = [plan for peer, plan in self.workers.sent if peer == b"rank-0"]
+        self.workers.sent.clear()
+        for plan in plans:
+            assert isinstance(plan, StepPlan)
+            self.workers.inbox.append((b"rank-0", self.worker.run(plan)))
+        return len(plans)
+
+    def heard(self, kind: type) -> list[tuple[bytes, object]]:
+        return [item for item in self.frontends.sent if isinstance(item[1], kind)]
+
+
+def test_a_request_goes_through() -> None:
+    world = World()
+    submit = submit_of(0, [1, 2, 3])
+    world.say(ONE, submit)
+    for _ in range(10):
+        world.engine.turn()
+        world.work()
+    outputs = [message for _, message in world.heard(Outputs)]
+    ids = [
+        token
+        for one in outputs
+        if isinstance(one, Outputs)
+        for token in unpack(one.token_ids).tolist()
+    ]
+    assert ids == expected_output([1, 2, 3], submit.sampling, VOCAB, 64)[0]
+    last = outputs[-1]
+    assert isinstance(last, Outputs) and last.finished[0].reason == "length"
+
+
+def test_never_more_than_two_steps_in_flight() -> None:
+    world = World()
+    world.say(ONE, submit_of(0, [1], max_tokens=20))
+    world.engine.turn()
+    world.engine.turn()
+    assert len(world.workers.sent) == 2
+    world.work()
+    world.workers.inbox.pop()
+    world.engine.turn()
+    assert len(world.workers.sent) == 1, "one came back, one more goes"
+
+
+def test_every_rank_gets_the_plan_and_the_stop() -> None:
+    world = World(num_ranks=2)
+    world.say(ONE, submit_of(0, [1], max_tokens=1))
+    world.engine.turn()
+    world.group.stop()
+    sent = [(peer, type(message)) for peer, message in world.workers.sent]
+    assert sent == [
+        (b"rank-0", StepPlan),
+        (b"rank-1", StepPlan),
+        (b"rank-0", Stop),
+        (b"rank-1", Stop),
+    ]
+
+
+def test_the_group_is_ready_with_its_smallest_rank() -> None:
+    world = World(num_ranks=2)
+    world.workers.inbox.append((b"rank-1", WorkerReady(rank=1, num_blocks=7)))
+    assert world.group.check_ready() is None
+    world.workers.inbox.append((b"rank-0", WorkerReady(rank=0, num_blocks=9)))
+    assert world.group.check_ready() == 7
+
+
+def test_other_messages_of_workers_are_passed_over() -> None:
+    world = World()
+    result = StepResult(step=1, token_ids=pack([]))
+    world.workers.inbox += [(b"rank-0", WorkerReady(rank=0, num_blocks=1)), (b"rank-0", result)]
+    assert world.group.receive() is result
+    assert world.group.receive() is None
+
+
+def test_abort_is_answered_at_once() -> None:
+    world = World()
+    world.say(ONE, submit_of(0, [1]))
+    world.engine.turn()
+    world.say(ONE, Abort(request_ids=[request_id(0), request_id(1)]))
+    world.engine.turn()
+    ((_, outputs),) = world.heard(Outputs)
+    assert isinstance(outputs, Outputs)
+    assert [(one.request_id, one.reason) for one in outputs.finished] == [(request_id(0), "abort")]
+
+
+def test_metrics_are_answered() -> None:
+    world = World()
+    world.say(TWO, MetricsQuery(query_id=5))
+    world.engine.turn()
+    ((peer, text),) = world.heard(MetricsText)
+    assert isinstance(text, MetricsText)
+    assert (peer, text.query_id) == (TWO, 5)
+    assert b"vllm:num_requests_running" in text.text
+
+
+def test_stats_come_each_second_and_when_work_begins_or_ends() -> None:
+    world = World()
+    world.say(ONE, Hello())
+    world.say(TWO, Hello())
+
+    def stats_of_turn() -> list[object]:
+        world.frontends.sent.clear()
+        world.engine.turn()
+        return [stats for peer, stats in world.heard(EngineStats) if peer == ONE]
+
+    assert stats_of_turn(), "the answer to Hello, and the first heartbeat"
+    assert not stats_of_turn()
+    world.now += 1.0
+    assert len(stats_of_turn()) == 1
+    assert len(world.heard(EngineStats)) == 2
+    world.say(ONE, submit_of(0, [1], max_tokens=1))
+    (begin,) = stats_of_turn()
+    assert isinstance(begin, EngineStats) and begin.running == 1
+    assert not stats_of_turn()
+    world.work()
+    (end,) = stats_of_turn()
+    assert isinstance(end, EngineStats)
+    assert (end.running, end.blocks_used, end.step) == (0, 0, 1)
+
+
+def test_a_turn_says_how_long_to_sleep() -> None:
+    world = World()
+    assert world.engine.turn() == 1.0
+    world.now += 0.25
+    assert world.engine.turn() == 0.75
+
+
+def test_a_flood_of_messages_is_taken_in_portions() -> None:
+    world = World()
+    for _ in range(MESSAGES_PER_TURN + 1):
+        world.say(ONE, Abort(request_ids=[]))
+    assert world.engine.turn() == 0.0
+    assert len(world.frontends.inbox) == 1
+    assert world.engine.turn() > 0.0
+
+
+def test_a_second_hello_drops_the_requests_of_the_first() -> None:
+    world = World()
+    world.say(ONE, Hello())
+    world.say(ONE, submit_of(0, [1]))
+    world.engine.turn()
+    world.say(ONE, Hello())
+    world.engine.turn()
+    last = world.heard(EngineStats)[-1][1]
+    assert isinstance(last, EngineStats) and last.running == last.waiting == 0
+    assert not world.heard(Outputs)

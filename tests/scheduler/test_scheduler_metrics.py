@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from sched_harness import Harness, limits_of, submit_of
+
+from octavo.services.scheduler.histogram import Histogram, one_two_five
+
+LABELS = {"model_name": "tiny", "engine": "0"}
+
+
+def samples(text: bytes) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text.decode())
+        for sample in family.samples
+    }
+
+
+def value(harness: Harness, name: str, **labels: str) -> float:
+    found = samples(harness.scheduler.metrics_text())
+    return found[f"vllm:{name}", frozenset((LABELS | labels).items())]
+
+
+def test_one_two_five() -> None:
+    assert one_two_five(60) == [1, 2, 5, 10, 20, 50]
+    assert one_two_five(1) == [1]
+
+
+@pytest.mark.parametrize("values", [[0.5], [0.5, 0.7], [0.1, 1.0, 1.5, 99.0], [2.0, 2.0], []])
+def test_many_at_once_count_like_one_by_one(values: list[float]) -> None:
+    single, many = Histogram([0.5, 1, 2]), Histogram([0.5, 1, 2])
+    for number in values:
+        single.observe(number)
+    many.observe_many(np.asarray(values, np.float64))
+    names = [one.family("a", {"b": "c"}, "d").samples for one in (single, many)]
+    assert names[0] == names[1]
+    assert many.count == len(values)
+
+
+def test_upper_bounds_are_inclusive() -> None:
+    histogram = Histogram([1, 2])
+    histogram.observe(1.0)
+    family = histogram.family("a", {}, "")
+    assert [sample.value for sample in family.samples][:3] == [1, 1, 1]
+
+
+def test_a_request_leaves_its_traces() -> None:
+    harness = Harness(limits_of(), depth=1)
+    prompt = list(range(9))
+    for number in range(2):
+        harness.submit(submit_of(number, prompt, max_tokens=5, arrival_time=0.0))
+        harness.drain()
+    assert value(harness, "prompt_tokens_total") == 18
+    assert value(harness, "generation_tokens_total") == 10
+    assert value(harness, "prompt_tokens_cached_total") == 8
+    assert value(harness, "prompt_tokens_by_source_total", source="local_compute") == 10
+    assert value(harness, "prefix_cache_queries_total") == 18
+    assert value(harness, "prefix_cache_hits_total") == 8
+    assert value(harness, "request_success_total", finished_reason="length") == 2
+    assert value(harness, "request_success_total", finished_reason="abort") == 0
+    # Steps take 10 ms: the first request's token comes after one step, the second's after six.
+    assert value(harness, "time_to_first_token_seconds_sum") == pytest.approx(0.07)
+    assert value(harness, "inter_token_latency_seconds_count") == 8
+    assert value(harness, "inter_token_latency_seconds_sum") == pytest.approx(0.08)
+    assert value(harness, "e2e_request_latency_seconds_sum") == pytest.approx(0.15)
+    assert value(harness, "request_decode_time_seconds_sum") == pytest.approx(0.08)
+    assert value(harness, "request_generation_tokens_bucket", le="5.0") == 2
+    assert value(harness, "iteration_tokens_total_sum") == 18 - 8 + 8
+    assert value(harness, "num_requests_running") == 0
+
+
+def test_gauges_and_the_cache_configuration() -> None:
+    harness = Harness(limits_of(num_blocks=8, max_num_seqs=1))
+    for number in range(2):
+        harness.submit(submit_of(number, [1] * 8))
+    harness.dispatch()
+    assert value(harness, "num_requests_running") == 1
+    assert value(harness, "num_requests_waiting") == 1
+    assert value(harness, "num_requests_waiting_by_reason", reason="capacity") == 1
+    assert value(harness, "kv_cache_usage_perc") == 0.25
+    facts = {"block_size": "4", "num_gpu_blocks": "8", "enable_prefix_caching": "True"}
+    assert value(harness, "cache_config_info", **facts) == 1
+
+
+def test_preemptions_and_rejections_are_counted() -> None:
+    harness = Harness(limits_of(num_blocks=6, max_num_seqs=2, max_queued_requests=2))
+    for number in range(3):
+        harness.submit(submit_of(number, [number] * 8, max_tokens=12))
+    harness.drain()
+    found = samples(harness.scheduler.metrics_text())
+    labels = frozenset({"model_name": "tiny", "reason": "max_num_queued_reqs"}.items())
+    assert found["vllm:admission_rejections_total", labels] == 1
+    assert value(harness, "num_preemptions_total") >= 1
+    decoding = value(harness, "request_decode_time_seconds_sum")
+    assert value(harness, "inter_token_latency_seconds_sum") == pytest.approx(decoding)
+    # A resumed request's tokens count once.
+    assert value(harness, "generation_tokens_total") == 24
+    assert value(harness, "prompt_tokens_total") == 16

@@ -1,0 +1,75 @@
+"""The environment of children, and how their end is told."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from house_supervisor import MODEL, fake_child
+
+from octavo.services.supervisor.children import Spawner, child_environment, how_it_ended
+from octavo.services.supervisor.group import Group, Plan, private_directory
+from octavo.shared.config import EngineConfig, ProcessConfig, ServerConfig
+
+
+def worker(device: Literal["cpu", "cuda"], ranks: int) -> ProcessConfig:
+    server = ServerConfig(engine=EngineConfig(device=device, tensor_parallel_size=ranks))
+    return Plan(Path("/x"), server, MODEL, "INFO").process("worker", 0)
+
+
+def test_only_what_is_listed_reaches_a_child() -> None:
+    passed = {"PATH": "/bin", "CUDA_VISIBLE_DEVICES": "1", "HF_HOME": "/h", "OCTAVO_TEST_X": "1"}
+    kept_back = {"HF_TOKEN": "s", "HF_TOKEN_PATH": "s", "OCTAVO_API_KEY": "s", "AWS_KEY": "s"}
+    assert child_environment(passed | kept_back, worker("cpu", 1)) == passed
+
+
+def test_ranks_share_the_cores() -> None:
+    cores = len(os.sched_getaffinity(0))
+    assert child_environment({}, worker("cpu", cores)) == (
+        {"OMP_NUM_THREADS": "1"} if cores > 1 else {}
+    )
+    assert child_environment({"OMP_NUM_THREADS": "9"}, worker("cpu", 2))["OMP_NUM_THREADS"] == "9"
+    assert child_environment({}, worker("cuda", 2)) == {}
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [(0, "exited with code 0"), (-9, "was killed by SIGKILL"), (-40, "was killed by signal 40")],
+)
+def test_ends(code: int, words: str) -> None:
+    assert how_it_ended(code) == words
+
+
+def test_a_large_configuration_and_no_secret_in_the_command_line(tmp_path: Path) -> None:
+    server = ServerConfig(
+        engine=EngineConfig(), api_key=["the-secret"], chat_template="x" * 300_000
+    )
+    group = Group(Spawner(os.environ, fake_child))
+    try:
+        child = group.start(Plan(tmp_path, server, MODEL, "INFO").process("scheduler", 0))
+        facts = group.wait_ready(lambda child, status: None)
+        command = Path(f"/proc/{child.process.pid}/cmdline").read_bytes()
+    finally:
+        group.close()
+    assert facts["num_blocks"] == 100
+    assert b"scheduler-0" in command and b"the-secret" not in command
+    assert not Path(f"/proc/{child.process.pid}").exists()
+
+
+def test_the_directory_is_ours_alone_and_goes() -> None:
+    with private_directory() as path:
+        assert path.stat().st_mode & 0o777 == 0o700
+    assert not path.exists()
+
+
+def test_the_directory_is_short_where_tmpdir_is_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = tmp_path / ("d" * 100)
+    long.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(long))
+    with private_directory() as path:
+        assert len(str(path)) < 80
+    assert list(long.iterdir()) == []

@@ -1,0 +1,157 @@
+"""The supervisor over fake children: handshake, deaths, signals, exit codes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from house_supervisor import Served, alive, connects, wait_until
+
+
+@pytest.fixture
+def serving(tmp_path: Path) -> Iterator[list[Served]]:
+    """Collects what a test starts, and ends it."""
+    started: list[Served] = []
+    yield started
+    for served in started:
+        served.process.kill()
+        served.process.communicate()
+
+
+def test_serves_when_all_are_ready_and_stops_in_order(
+    tmp_path: Path, serving: list[Served]
+) -> None:
+    served = Served(tmp_path, ranks=2, frontends=2)
+    serving.append(served)
+    line = served.ready()
+    assert line.startswith("Ready in ")
+    assert f"http://127.0.0.1:{served.port}/v1  model=fake  context=128  " in line
+    assert "kv=1,600 tokens (12.5x concurrent)" in line
+    assert connects(served.port) in ("frontend-0", "frontend-1")
+    served.process.send_signal(signal.SIGTERM)
+    assert served.finish()[0] == 0
+    order = [name.split("-")[0] for name in served.events("sigterm")]
+    assert order == ["frontend", "frontend", "scheduler", "worker", "worker"]
+    assert len(served.events("ended")) == 5
+    assert connects(served.port) is None
+    assert list(served.sockets.iterdir()) == []
+
+
+def test_refuses_connections_until_ready(tmp_path: Path, serving: list[Served]) -> None:
+    served = Served(tmp_path, {"worker-0": "hang"})
+    serving.append(served)
+    served.wait_for("started", 3)
+    assert connects(served.port) is None
+    assert served.events("go") == {}
+    served.process.send_signal(signal.SIGTERM)
+    assert served.finish()[0] == 0
+
+
+@pytest.mark.parametrize("victim", ["worker-1", "scheduler-0", "frontend-0"])
+def test_a_death_is_reported_and_ends_all(
+    tmp_path: Path, serving: list[Served], victim: str
+) -> None:
+    served = Served(tmp_path, ranks=2)
+    serving.append(served)
+    served.ready()
+    pids = served.events("started")
+    os.kill(pids[victim], signal.SIGKILL)
+    code, errors = served.finish()
+    assert code == 1
+    assert f"{victim} was killed by SIGKILL" in errors
+    assert not any(alive(pid) for pid in pids.values())
+    assert connects(served.port) is None
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "code", "says"),
+    [
+        ("refuse", 2, "octavo: error: the model needs 16.1 GiB, the device has 8.0 GiB\n"),
+        ("break", 1, "octavo: error: RuntimeError: a bug of ours\n"),
+        ("die", 1, "octavo: error: worker-0 was killed by SIGKILL while starting\n"),
+    ],
+)
+def test_a_failed_start_ends_with_its_code_and_reason(
+    tmp_path: Path, serving: list[Served], behaviour: str, code: int, says: str
+) -> None:
+    served = Served(tmp_path, {"worker-0": behaviour})
+    serving.append(served)
+    found, errors = served.finish()
+    assert (found, says in errors) == (code, True), errors
+    assert not any(alive(pid) for pid in served.events("started").values())
+
+
+def test_no_orphan_survives_kill_9_of_the_supervisor(tmp_path: Path, serving: list[Served]) -> None:
+    served = Served(tmp_path, {"worker-0": "stubborn"})
+    serving.append(served)
+    served.ready()
+    pids = served.events("started")
+    served.process.kill()
+    wait_until(lambda: not any(alive(pid) for pid in pids.values()), seconds=3)
+    assert connects(served.port) is None
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_while_loading_is_quick_and_clean(
+    tmp_path: Path, serving: list[Served], number: signal.Signals
+) -> None:
+    served = Served(tmp_path, {"worker-0": "hang"})
+    serving.append(served)
+    pids = served.wait_for("started", 3)
+    served.process.send_signal(number)
+    assert served.finish(5)[0] == 0
+    assert not any(alive(pid) for pid in pids.values())
+
+
+def test_a_child_that_will_not_stop_is_killed(tmp_path: Path, serving: list[Served]) -> None:
+    served = Served(tmp_path, {"worker-0": "stubborn"})
+    serving.append(served)
+    served.ready()
+    served.process.send_signal(signal.SIGTERM)
+    code, errors = served.finish()
+    assert code == 0
+    assert "worker-0 did not stop, killing it" in errors
+
+
+def test_a_second_signal_ends_the_wait(tmp_path: Path, serving: list[Served]) -> None:
+    served = Served(tmp_path, {"frontend-0": "stubborn"}, shutdown_timeout=60)
+    serving.append(served)
+    served.ready()
+    served.process.send_signal(signal.SIGTERM)
+    served.wait_for("sigterm", 1)
+    asked = time.monotonic()
+    served.process.send_signal(signal.SIGTERM)
+    assert served.finish()[0] == 0
+    assert time.monotonic() - asked < 5
+
+
+def test_tells_the_service_manager(tmp_path: Path, serving: list[Served]) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        address = str(tmp_path / "notify")
+        manager.bind(address)
+        manager.settimeout(10)
+        served = Served(tmp_path, environ={"NOTIFY_SOCKET": address})
+        serving.append(served)
+        assert manager.recv(1000) == b"STATUS=loading weights 25 % (0.0 of 0.0 GB, 0.0 GB/s)"
+        assert manager.recv(1000).startswith(b"READY=1\nSTATUS=Ready in ")
+        served.process.send_signal(signal.SIGTERM)
+        assert manager.recv(1000).startswith(b"STOPPING=1")
+        assert served.finish()[0] == 0
+
+
+def test_a_port_in_use_is_exit_75(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        argv = [sys.executable, "-m", "octavo.services.launch", "serve", "--port", str(port)]
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=20)
+    assert done.returncode == 75
+    assert done.stderr == (
+        f"octavo: error: port {port} on 127.0.0.1 is in use; choose another with --port\n"
+    )

@@ -1,0 +1,172 @@
+"""The real scheduler and the real model runner in one process, without sockets.
+
+Two steps are kept in flight as in production: plan N+1 is made before result N is read.
+"""
+
+from __future__ import annotations
+
+import collections
+import re
+import secrets
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from octavo.services.scheduler.limits import Limits
+from octavo.services.scheduler.scheduler import Scheduler
+from octavo.services.worker.kv_cache import KVSpec
+from octavo.services.worker.model_config import ModelConfig
+from octavo.services.worker.model_runner import ModelRunner
+from octavo.services.worker.parallel import Parallel
+from octavo.services.worker.results import Copying, finish, to_host
+from octavo.services.worker.weights import load_model
+from octavo.shared.config import EngineConfig
+from octavo.shared.messages import (
+    REQUEST_ID_BYTES,
+    NewRow,
+    Outputs,
+    StepPlan,
+    StepResult,
+    Submit,
+    pack,
+    unpack,
+)
+from octavo.shared.sampling import SamplingParams
+
+PEER = b"frontend-0"
+
+
+@dataclass
+class Answer:
+    token_ids: list[int] = field(default_factory=list)
+    cached_tokens: int = 0
+    reason: str | None = None
+    error: str | None = None
+
+
+class Harness:
+    """`num_blocks` small enough forces preemption; `budget` small enough forces chunks."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        num_blocks: int = 512,
+        budget: int = 512,
+        max_num_seqs: int = 32,
+        max_model_len: int = 256,
+        block_size: int = 16,
+        prefix_caching: bool = True,
+        device: str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        graphs: bool = False,
+        parallel: Parallel | None = None,
+    ) -> None:
+        config = ModelConfig.load(path)
+        self.num_blocks, self.block_size = num_blocks, block_size
+        where = torch.device(device)
+        engine = EngineConfig(
+            model=str(path),
+            max_model_len=max_model_len,
+            max_num_seqs=max_num_seqs,
+            max_num_batched_tokens=budget,
+            block_size=block_size,  # type: ignore[arg-type]
+        )
+        parallel = parallel or Parallel.single()
+        with torch.inference_mode():
+            model = load_model(
+                config, path, parallel, where, dtype, "auto", 0, max_model_len, lambda *_: None
+            )
+            self.runner = ModelRunner(engine, model, config.vocab_size, where)
+            spec = KVSpec(model.num_layers, model.num_kv_heads, model.head_dim, block_size, dtype)
+            self.runner.bind(spec.allocate(num_blocks, where))
+            if graphs:
+                self.runner.capture(lambda *_: None)
+        self.scheduler = Scheduler(
+            Limits(
+                num_blocks=num_blocks,
+                block_size=block_size,
+                max_model_len=max_model_len,
+                max_num_seqs=max_num_seqs,
+                max_num_batched_tokens=budget,
+                vocab_size=config.vocab_size,
+                prefix_caching=prefix_caching,
+            )
+        )
+
+    def forward(self, prompt: list[int]) -> torch.Tensor:
+        """Logits float32 [len, vocab] of one pass over a block table in descending order."""
+        blocks = np.arange(self.num_blocks)[::-1][: -(-len(prompt) // self.block_size)]
+        row = NewRow(
+            slot=0,
+            prompt_len=len(prompt),
+            num_computed=0,
+            token_ids=pack(prompt),
+            block_ids=pack(blocks),
+            sampling=SamplingParams(),
+        )
+        plan = StepPlan(step=0, new_rows=[row], slots=pack([0]), num_tokens=pack([len(prompt)]))
+        with torch.inference_mode():
+            self.runner.inputs.append_blocks(plan)
+            self.runner.table.admit(row)
+            hidden = self.runner.forward(self.runner.table.resolve(plan))
+            return self.runner.model.logits(hidden[: len(prompt)])
+
+    def num_preemptions(self) -> int:
+        found = re.search(
+            rb"^vllm:num_preemptions_total\S* (\S+)$", self.scheduler.metrics_text(), re.M
+        )
+        if found is None:
+            raise RuntimeError("no such metric")
+        return int(float(found[1]))
+
+    def generate(self, prompts: list[list[int]], params: list[SamplingParams]) -> list[Answer]:
+        """Submit everything at once and run until all are over, answers in order."""
+        answers: dict[bytes, Answer] = {}
+        for prompt, sampling in zip(prompts, params, strict=True):
+            request_id = secrets.token_bytes(REQUEST_ID_BYTES)
+            answers[request_id] = Answer()
+            submit = Submit(
+                request_id=request_id,
+                prompt_ids=pack(prompt),
+                sampling=sampling,
+                arrival_time=float(len(answers)),
+            )
+            self.scheduler.add(PEER, submit)
+        self._run(answers)
+        return list(answers.values())
+
+    def _run(self, answers: dict[bytes, Answer]) -> None:
+        flights: collections.deque[StepResult] = collections.deque()
+        with torch.inference_mode():
+            while True:
+                while len(flights) < 2 and (plan := self.scheduler.schedule()) is not None:
+                    launched = self.runner.execute(plan)
+                    launched = replace(launched, sampled=to_host(launched.sampled))
+                    flights.append(finish(Copying(launched, self._event())))
+                collect(self.scheduler.take_outputs(), answers)
+                if not flights:
+                    return
+                collect(self.scheduler.update(flights.popleft()), answers)
+
+    def _event(self) -> torch.cuda.Event | None:
+        if self.runner.device.type != "cuda":
+            return None
+        event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        event.record()
+        return event
+
+
+def collect(outputs: list[tuple[bytes, Outputs]], answers: dict[bytes, Answer]) -> None:
+    for _, message in outputs:
+        for start in message.started:
+            answers[start.request_id].cached_tokens = start.cached_tokens
+        for index, token_id in enumerate(unpack(message.token_ids)):
+            at = index * REQUEST_ID_BYTES
+            answer = answers[message.request_ids[at : at + REQUEST_ID_BYTES]]
+            answer.token_ids.append(int(token_id))
+        for end in message.finished:
+            answers[end.request_id].reason = end.reason
+            answers[end.request_id].error = end.error

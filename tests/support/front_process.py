@@ -1,0 +1,170 @@
+"""A real frontend process on a real port, with a scripted scheduler at the other end of ZeroMQ."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from octavo.shared.config import (
+    FRONTEND_SOCKET,
+    EngineConfig,
+    ModelInfo,
+    ProcessConfig,
+    ServerConfig,
+)
+from octavo.shared.messages import (
+    Abort,
+    EngineStats,
+    Finished,
+    Hello,
+    Outputs,
+    Started,
+    Submit,
+    ToFrontend,
+    ToScheduler,
+    pack,
+)
+from octavo.shared.process import Status
+from octavo.shared.transport import Hub
+
+EOS_ID = 2
+
+
+class ScriptedScheduler(threading.Thread):
+    """Beats, and answers each Submit with `reply` and EOS; with `endless`, token 70 for ever."""
+
+    def __init__(self, folder: Path, reply: list[int]) -> None:
+        super().__init__(daemon=True)
+        self.reply = reply
+        self.endless = False
+        self.aborted: list[bytes] = []
+        self.submits: list[Submit] = []
+        self._running: dict[bytes, bytes] = {}
+        self._peers: set[bytes] = set()
+        self._stopping = threading.Event()
+        self._hub: Hub[ToFrontend, ToScheduler] = Hub(folder, FRONTEND_SOCKET, ToScheduler)
+
+    def run(self) -> None:
+        while not self._stopping.is_set():
+            self._hub.socket.poll(20)
+            while (received := self._hub.receive()) is not None:
+                self._handle(*received)
+            for request_id, peer in self._running.items():
+                self._hub.send(peer, Outputs(request_ids=request_id, token_ids=pack([70])))
+            for peer in self._peers:
+                stats = EngineStats(step=1, running=0, waiting=0, blocks_used=0, blocks_total=1)
+                self._hub.send(peer, stats)
+        self._hub.close()
+
+    def _handle(self, peer: bytes, message: ToScheduler) -> None:
+        match message:
+            case Hello():
+                self._peers.add(peer)
+            case Submit():
+                self.submits.append(message)
+                if self.endless:
+                    self._running[message.request_id] = peer
+                else:
+                    self._answer(peer, message.request_id)
+            case Abort():
+                self.aborted += message.request_ids
+                for request_id in message.request_ids:
+                    self._running.pop(request_id, None)
+
+    def _answer(self, peer: bytes, request_id: bytes) -> None:
+        ids = [*self.reply, EOS_ID]
+        finished = Finished(request_id=request_id, reason="stop", stop_id=EOS_ID)
+        outputs = Outputs(
+            request_ids=request_id * len(ids),
+            token_ids=pack(ids),
+            started=[Started(request_id=request_id, cached_tokens=0)],
+            finished=[finished],
+        )
+        self._hub.send(peer, outputs)
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self.join(5)
+
+
+class FrontendProcess:
+    """The child, its port, and the supervisor's ends of its pipes."""
+
+    def __init__(self, folder: Path, model: Path, vocab_size: int, **config: Any) -> None:
+        self._listener = socket.socket()
+        self._listener.bind(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        control, self._control = os.pipe()
+        self._status, status = os.pipe()
+        passed = (control, status, self._listener.fileno())
+        self.process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "octavo.services.frontend"),
+                *("--control-fd", str(control), "--status-fd", str(status)),
+                *("--parent", str(os.getpid()), "--listen-fd", str(self._listener.fileno())),
+            ],
+            pass_fds=passed,
+        )
+        os.close(control)
+        os.close(status)
+        self._listener.close()
+        self._say(msgspec.json.encode(_config(folder, model, vocab_size, config)))
+
+    def wait_ready(self) -> Status:
+        with os.fdopen(self._status, "rb", closefd=False) as lines:
+            return msgspec.json.decode(lines.readline(), type=Status)
+
+    def go(self) -> None:
+        self._say(b"go")
+
+    def close(self) -> None:
+        os.close(self._control)
+        os.close(self._status)
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait(10)
+
+    def _say(self, line: bytes) -> None:
+        os.write(self._control, line + b"\n")
+
+
+def _config(folder: Path, model: Path, vocab_size: int, config: dict[str, Any]) -> ProcessConfig:
+    return ProcessConfig(
+        role="frontend",
+        index=0,
+        directory=str(folder),
+        server=ServerConfig(
+            engine=EngineConfig(model=str(model)), served_model_name=["tiny"], **config
+        ),
+        model=ModelInfo(
+            architecture="LlamaForCausalLM",
+            vocab_size=vocab_size,
+            max_model_len=100_000,
+            eos_token_ids=[EOS_ID],
+        ),
+    )
+
+
+@contextlib.contextmanager
+def frontend_process(
+    folder: Path, model: Path, reply: list[int], vocab_size: int, **config: Any
+) -> Iterator[tuple[FrontendProcess, ScriptedScheduler]]:
+    """A started child that has not been told to go."""
+    scheduler = ScriptedScheduler(folder, reply)
+    scheduler.start()
+    child = FrontendProcess(folder, model, vocab_size, **config)
+    try:
+        yield child, scheduler
+    finally:
+        child.close()
+        scheduler.stop()

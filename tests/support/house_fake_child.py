@@ -1,0 +1,74 @@
+"""A child that does nothing but live as it is told: run by path, in the place of a service.
+
+OCTAVO_TEST_FAKE is a JSON object of child name -> behaviour; OCTAVO_TEST_LOG a file to which each
+child appends `<name> <event> <pid>` lines.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+
+from octavo.shared.errors import ConfigError
+from octavo.shared.process import Child, run_child
+
+
+def main(child: Child) -> None:
+    name = f"{child.config.role}-{child.config.index}"
+    behaviour = json.loads(os.environ.get("OCTAVO_TEST_FAKE", "{}")).get(name, "")
+    stopped = threading.Event()
+
+    def stop(*_: object) -> None:
+        note(name, "sigterm")
+        if behaviour != "stubborn":
+            stopped.set()
+
+    signal.signal(signal.SIGTERM, stop)
+    note(name, "started")
+    child.progress("weights", 1, 4, "B")
+    if behaviour == "refuse":
+        raise ConfigError("the model needs 16.1 GiB, the device has 8.0 GiB")
+    if behaviour == "break":
+        raise RuntimeError("a bug of ours")
+    if behaviour == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if behaviour != "hang":
+        child.ready(num_blocks=100, kv_tokens=1600, block_size=16, max_concurrency=12.5)
+    if behaviour == "die-on-go":
+        child.wait_for_go()
+        os.kill(os.getpid(), signal.SIGKILL)
+    if "--listen-fd" in sys.argv:
+        threading.Thread(target=serve, args=(child, name), daemon=True).start()
+    while not stopped.is_set():
+        stopped.wait(10)
+    note(name, "ended")
+
+
+def serve(child: Child, name: str) -> None:
+    """Answer every connection with our name."""
+    child.wait_for_go()
+    note(name, "go")
+    fd = int(sys.argv[sys.argv.index("--listen-fd") + 1])
+    listener = socket.socket(fileno=fd)
+    with contextlib.suppress(OSError):
+        while True:
+            connection, _ = listener.accept()
+            connection.sendall(name.encode())
+            connection.close()
+
+
+def note(name: str, event: str) -> None:
+    path = os.environ.get("OCTAVO_TEST_LOG")
+    if path:
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(f"{name} {event} {os.getpid()} {time.monotonic()}\n")
+
+
+if __name__ == "__main__":
+    run_child(main)

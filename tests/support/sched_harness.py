@@ -1,0 +1,180 @@
+"""Drives a Scheduler against the fake worker, and checks its books after every operation."""
+
+from __future__ import annotations
+
+import collections
+from dataclasses import dataclass, field
+
+from sched_fake_worker import FakeWorker
+
+from octavo.services.scheduler.limits import Limits
+from octavo.services.scheduler.scheduler import Scheduler
+from octavo.shared.messages import Finished, Outputs, StepPlan, Submit, pack, unpack
+from octavo.shared.sampling import SamplingParams
+
+VOCAB = 50
+PEER = b"frontend-0"
+
+
+def limits_of(**changes: int | bool) -> Limits:
+    values: dict[str, int | bool] = {
+        "num_blocks": 32,
+        "block_size": 4,
+        "max_model_len": 64,
+        "max_num_seqs": 4,
+        "max_num_batched_tokens": 16,
+        "vocab_size": VOCAB,
+    }
+    return Limits(**(values | changes))  # type: ignore[arg-type]
+
+
+def request_id(number: int) -> bytes:
+    """Ends in zero bytes on purpose: ids are not C strings."""
+    return number.to_bytes(8, "big") + bytes(8)
+
+
+def submit_of(number: int, prompt: list[int], **fields: object) -> Submit:
+    """Fields of Submit by their names; everything else goes to SamplingParams."""
+    own = {name: fields.pop(name) for name in ("priority", "cache_salt") if name in fields}
+    arrival = fields.pop("arrival_time", float(number))
+    params = SamplingParams(**{"max_tokens": 5, **fields})  # type: ignore[arg-type]
+    return Submit(
+        request_id=request_id(number),
+        prompt_ids=pack(prompt),
+        sampling=params,
+        arrival_time=arrival,  # type: ignore[arg-type]
+        **own,  # type: ignore[arg-type]
+    )
+
+
+@dataclass
+class Record:
+    """What a frontend saw of one request."""
+
+    peer: bytes
+    token_ids: list[int] = field(default_factory=list)
+    prompt_logprobs: list[int] = field(default_factory=list)
+    """Ids of the prompt tokens from position 1 on, as their log-probabilities told them."""
+    wants_logprobs: bool = False
+    cached_tokens: int | None = None
+    finished: Finished | None = None
+
+
+class Harness:
+    """One scheduler, one worker, and all that was said of each request, by id."""
+
+    def __init__(self, limits: Limits, depth: int = 2) -> None:
+        self.limits = limits
+        self.depth = depth
+        self.now = 0.0
+        self.scheduler = Scheduler(limits, b"test", "tiny", clock=lambda: self.now)
+        self.life = self.scheduler._life
+        self.worker = FakeWorker(
+            num_blocks=limits.num_blocks,
+            block_size=limits.block_size,
+            max_num_seqs=limits.max_num_seqs,
+            vocab=limits.vocab_size,
+        )
+        self.plans: collections.deque[StepPlan] = collections.deque()
+        self.history: list[StepPlan] = []
+        self.records: dict[bytes, Record] = {}
+
+    def submit(self, submit: Submit, peer: bytes = PEER) -> None:
+        wanted = submit.sampling.logprobs is not None
+        self.records.setdefault(submit.request_id, Record(peer, wants_logprobs=wanted))
+        self.scheduler.add(peer, submit)
+        self._read(self.scheduler.take_outputs())
+
+    def abort(self, *numbers: int, peer: bytes = PEER) -> None:
+        self.scheduler.abort(peer, [request_id(number) for number in numbers])
+        self._read(self.scheduler.take_outputs())
+        self.check()
+
+    def dispatch(self) -> bool:
+        """Plan one step, if one more may be in flight."""
+        if len(self.plans) >= self.depth:
+            return False
+        plan = self.scheduler.schedule()
+        self._read(self.scheduler.take_outputs())
+        if plan is not None:
+            num_tokens = unpack(plan.num_tokens)
+            assert num_tokens.sum() <= self.limits.max_num_batched_tokens
+            self.plans.append(plan)
+            self.history.append(plan)
+        self.check()
+        return plan is not None
+
+    def complete(self) -> bool:
+        """Run the oldest plan in flight."""
+        if not self.plans:
+            return False
+        self.now += 0.01
+        self._read(self.scheduler.update(self.worker.run(self.plans.popleft())))
+        self.check()
+        return True
+
+    def turn(self) -> bool:
+        while self.dispatch():
+            pass
+        return self.complete()
+
+    def drain(self, max_turns: int = 20_000) -> None:
+        """Run until nothing is left; every request must have ended and every block be free."""
+        for _ in range(max_turns):
+            if not self.turn():
+                break
+        assert not self.life.requests, "requests that never end"
+        assert all(record.finished for record in self.records.values())
+        assert self.life.kv.pool.num_used == 0
+        assert self.life.slots.num_vacant == self.limits.max_num_seqs
+
+    def record(self, number: int) -> Record:
+        return self.records[request_id(number)]
+
+    def _read(self, outputs: list[tuple[bytes, Outputs]]) -> None:
+        assert len({peer for peer, _ in outputs}) == len(outputs)
+        for peer, message in outputs:
+            self._read_one(peer, message)
+
+    def _read_one(self, peer: bytes, message: Outputs) -> None:
+        for started in message.started:
+            record = self.records[started.request_id]
+            assert record.cached_tokens is None and not record.token_ids
+            record.cached_tokens = started.cached_tokens
+        for values in message.prompt_logprobs:
+            record = self.records[values.request_id]
+            assert values.start == len(record.prompt_logprobs) + 1
+            record.prompt_logprobs += unpack(values.values.token_ids).tolist()
+        ids = message.request_ids
+        logprobs = dict.fromkeys(unpack(message.logprob_rows).tolist(), -1)
+        if message.logprobs is not None:
+            told = unpack(message.logprobs.token_ids).tolist()
+            logprobs = dict(zip(logprobs, told, strict=True))
+        for index, token in enumerate(unpack(message.token_ids).tolist()):
+            record = self.records[ids[16 * index : 16 * index + 16]]
+            assert logprobs.get(index) == (token if record.wants_logprobs else None)
+            assert record.peer == peer and record.finished is None
+            assert record.cached_tokens is not None
+            record.token_ids.append(token)
+        for finished in message.finished:
+            record = self.records[finished.request_id]
+            assert record.peer == peer and record.finished is None
+            record.finished = finished
+
+    def check(self) -> None:
+        """Every block is free or owned as often as counted; every slot has one request."""
+        life, pool = self.life, self.life.kv.pool
+        owned = collections.Counter(
+            block for request in life.running.values() for block in request.block_ids
+        )
+        free = pool.free_blocks()
+        assert len(free) == len(set(free)) == pool.num_free
+        assert not owned.keys() & set(free)
+        assert len(owned) + len(free) == pool.num_blocks
+        assert all(pool.refs(block) == count for block, count in owned.items())
+        assert len(life.running) + life.slots.num_vacant == self.limits.max_num_seqs
+        assert all(request.slot == slot for slot, request in life.running.items())
+        waiting = sum(request.slot < 0 for request in life.requests.values())
+        assert waiting == len(life.waiting)
+        cache = life.kv.cache
+        assert {cache._block_of[key]: key for key in cache._block_of} == cache._key_of
