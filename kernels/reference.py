@@ -140,7 +140,7 @@ def _attend(
     keys = _gather(k_cache, rows, lengths, batch)
     values = _gather(v_cache, rows, lengths, batch)
     group = q.shape[2] // keys.shape[2]
-    queries = _wide(q).unflatten(2, (keys.shape[2], group))
+    queries = _wide(q).view(*q.shape[:2], keys.shape[2], group, q.shape[3])
     scores = torch.einsum("rmhgd,rlhd->rhgml", queries, keys) * scale
     if soft_cap > 0:
         scores = soft_cap * torch.tanh(scores / soft_cap)

@@ -26,6 +26,8 @@ from octavo.shared.errors import StartError
 from octavo.shared.log import setup_logging
 
 PR_SET_PDEATHSIG = 1
+ENGINE_GONE = signal.SIGUSR1
+"""Supervisor to frontend, before SIGTERM: nobody will answer the requests in flight."""
 log = logging.getLogger(__name__)
 
 

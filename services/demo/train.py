@@ -28,7 +28,7 @@ from octavo.services.demo.network import Network, Shape, compute_dtype, load_net
 from octavo.services.demo.packing import IGNORED, Rows, pack
 from octavo.services.demo.questions import questions
 from octavo.services.demo.rehearsal import rehearse
-from octavo.services.demo.tokenizer import save_tokenizer, train_tokenizer
+from octavo.services.demo.tokenizer import SPECIALS, save_tokenizer, train_tokenizer
 
 TOKENIZER_DOCUMENTS = 40_000
 REPORT_SECONDS = 5.0
@@ -83,7 +83,6 @@ def train(plan: Plan, out: Path, device: torch.device) -> Score:
     """Do all of it and return the saved model's score."""
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(plan.seed)
-    torch.set_float32_matmul_precision("high")
     run = Run(plan)
     tokenizer, rows = prepare(plan, run)
     save_tokenizer(tokenizer, out, plan.shape.max_position_embeddings)

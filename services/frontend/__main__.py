@@ -18,7 +18,7 @@ from octavo.services.frontend.server import create_server, serve
 from octavo.services.frontend.service import Service
 from octavo.shared.config import FRONTEND_SOCKET, ProcessConfig
 from octavo.shared.messages import ToFrontend, ToScheduler
-from octavo.shared.process import Child, run_child
+from octavo.shared.process import ENGINE_GONE, Child, run_child
 from octavo.shared.text.tokenizer import Tokenizer
 from octavo.shared.transport import AsyncSpoke
 
@@ -39,6 +39,8 @@ async def _run(child: Child, listener: socket.socket, tokenizer: Tokenizer) -> N
         loop.add_signal_handler(number, stop.set)
     spoke = _connect(child.config)
     engine = EngineClient(spoke)
+    # What is in flight cannot finish any more: it ends at once, with an error.
+    loop.add_signal_handler(ENGINE_GONE, engine.close, "The engine has stopped.")
     # A broken line to the scheduler must not go unnoticed: it ends the server.
     listening = asyncio.create_task(engine.run())
     listening.add_done_callback(lambda task: stop.set())

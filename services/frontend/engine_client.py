@@ -9,12 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import secrets
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol
-
-import msgspec
 
 from octavo.services.frontend.inbox import Inbox, Stream
 from octavo.shared.errors import EngineDead
@@ -33,7 +30,7 @@ from octavo.shared.messages import (
     pack,
     unpack,
 )
-from octavo.shared.sampling import MAX_SEED, SamplingParams
+from octavo.shared.sampling import SamplingParams
 from octavo.shared.text.logprobs import unpack_logprobs
 
 HEALTHY_SECONDS = 5.0
@@ -41,9 +38,6 @@ HEALTHY_SECONDS = 5.0
 DEAD_SECONDS = 30.0
 """Silent for longer than this, it is dead and its requests end."""
 METRICS_TIMEOUT = 2.0
-
-_SEED_STRIDE = 0x9E3779B97F4A7C15
-"""Odd, so that the derived seeds of one request are all different (golden ratio, 64 bits)."""
 
 
 class SpokeLike(Protocol):
@@ -107,7 +101,7 @@ class EngineClient:
             Submit(
                 request_id=os.urandom(REQUEST_ID_BYTES),
                 prompt_ids=pack(ids),
-                sampling=_one_sequence(sampling, choice),
+                sampling=sampling.for_choice(choice),
                 arrival_time=time.monotonic(),
                 priority=priority,
                 cache_salt=cache_salt,
@@ -218,10 +212,3 @@ class EngineClient:
         task = asyncio.get_running_loop().create_task(sending)
         self._sending.add(task)
         task.add_done_callback(self._sending.discard)
-
-
-def _one_sequence(sampling: SamplingParams, choice: int) -> SamplingParams:
-    seed = secrets.randbits(63)
-    if sampling.seed is not None:
-        seed = (sampling.seed + choice * _SEED_STRIDE) & MAX_SEED
-    return msgspec.structs.replace(sampling, n=1, seed=seed)

@@ -103,8 +103,8 @@ class Updater:
     def _route_prompt_logprobs(self, flight: Flight, values: PromptLogprobs) -> None:
         """Once per position: after a preemption the worker computes, and says, them again."""
         slot = int(flight.slots[values.row])
-        request = None if slot in flight.vacated else self._life.running.get(slot)
-        if request is None:
+        request = flight.vacated.get(slot) or self._life.running.get(slot)
+        if request is None or request.over:
             return
         with self._life.boundary(request):
             end = values.start + len(unpack(values.values.ranks))

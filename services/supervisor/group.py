@@ -27,7 +27,11 @@ LONGEST_DIRECTORY = 80
 
 
 class ChildDied(Exception):
-    """A child ended that nobody had told to."""
+    """A child ended that nobody had told to; `role` is its."""
+
+    def __init__(self, child: ChildProcess, how: str) -> None:
+        super().__init__(f"{child.name} {how}")
+        self.role = child.role
 
 
 @dataclass(frozen=True)
@@ -151,10 +155,10 @@ class Group:
         """Raise ChildDied if one of `events` is a death, or a failure's last words."""
         for event in events:
             if event.status is None:
-                raise ChildDied(f"{event.child.name} {event.ended}")
+                raise ChildDied(event.child, event.ended)
             if event.status.state == "failed":
                 reason = event.status.message.strip().splitlines()[-1:]
-                raise ChildDied(f"{event.child.name} failed: {''.join(reason)}")
+                raise ChildDied(event.child, f"failed: {''.join(reason)}")
 
     def go(self) -> None:
         """Tell every child that all the others are ready."""
@@ -166,7 +170,7 @@ class Group:
 
         `hurry` is asked after each wait; when true, patience ends.
         """
-        self._signal(role, signal.SIGTERM)
+        self.signal(role, signal.SIGTERM)
         deadline = time.monotonic() + patience
         while self._of(role) and not hurry() and (left := deadline - time.monotonic()) > 0:
             self.wait(left)
@@ -175,7 +179,7 @@ class Group:
         self.kill(role)
 
     def kill(self, role: Role) -> None:
-        self._signal(role, signal.SIGKILL)
+        self.signal(role, signal.SIGKILL)
         while self._of(role):
             self.wait()
 
@@ -191,7 +195,7 @@ class Group:
     def _of(self, role: str) -> list[ChildProcess]:
         return [child for child in self.children if child.role == role]
 
-    def _signal(self, role: str, number: signal.Signals) -> None:
+    def signal(self, role: str, number: signal.Signals) -> None:
         for child in self._of(role):
             child.signal(number)
 

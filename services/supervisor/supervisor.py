@@ -16,6 +16,7 @@ from octavo.services.supervisor.signals import StopRequested, StopSignals
 from octavo.services.supervisor.systemd import Notifier
 from octavo.shared.config import ModelInfo, ServerConfig
 from octavo.shared.errors import StartError
+from octavo.shared.process import ENGINE_GONE
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +74,8 @@ class Supervisor:
             return error.exit_code
         except ChildDied as error:
             log.error("%s; stopping", error)
+            if error.role != "frontend":
+                self._group.signal("frontend", ENGINE_GONE)
             self._stop(self._drain_patience())
             return CRASHED
         finally:

@@ -43,7 +43,7 @@ class Parallel:
         if self.size == 1:
             return x
         flat = x.new_empty(self.size * x.shape[0], *x.shape[1:])
-        dist.all_gather_into_tensor(flat, x.contiguous())
+        _gather(flat, x.contiguous())
         return torch.cat(flat.chunk(self.size), dim=-1)
 
     def share(self, total: int) -> slice:
@@ -54,3 +54,7 @@ class Parallel:
     def destroy(self) -> None:
         if self.size > 1:
             dist.destroy_process_group()
+
+
+# torch 2.13 renamed it and warns of the old name.
+_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor

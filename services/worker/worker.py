@@ -54,6 +54,7 @@ def serve(
         launched = runner.execute(message)
         if results is not None:
             results.put(launched)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # ending already
     if results is not None:
         results.close()
 

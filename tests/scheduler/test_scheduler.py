@@ -341,6 +341,18 @@ def test_a_result_out_of_turn_is_refused() -> None:
         harness.scheduler.update(StepResult(step=7, token_ids=pack([1])))
 
 
+def test_prompt_logprobs_in_flight_of_a_preempted_request_arrive() -> None:
+    """It ends with the very token that is in flight: nothing will be computed again."""
+    harness = Harness(limits_of(max_num_seqs=1))
+    harness.submit(submit_of(0, PROMPT, prompt_logprobs=0, max_tokens=1, priority=1))
+    harness.dispatch()
+    harness.submit(submit_of(1, [1]))
+    harness.drain()
+    assert harness.life.slots.num_vacant == 1
+    assert harness.record(0).prompt_logprobs == PROMPT[1:]
+    assert harness.record(0).token_ids == output_of(PROMPT)[0][:1]
+
+
 def test_prompt_logprobs_are_sent_once_per_position() -> None:
     harness = Harness(limits_of(max_num_seqs=1, max_num_batched_tokens=4))
     harness.submit(submit_of(0, PROMPT, prompt_logprobs=0, priority=1))

@@ -21,8 +21,7 @@ def serving(tmp_path: Path) -> Iterator[list[Served]]:
     started: list[Served] = []
     yield started
     for served in started:
-        served.process.kill()
-        served.process.communicate()
+        served.close()
 
 
 def test_serves_when_all_are_ready_and_stops_in_order(
@@ -93,6 +92,7 @@ def test_no_orphan_survives_kill_9_of_the_supervisor(tmp_path: Path, serving: li
     serving.append(served)
     served.ready()
     pids = served.events("started")
+    assert len(list(served.sockets.iterdir())) == 1
     served.process.kill()
     wait_until(lambda: not any(alive(pid) for pid in pids.values()), seconds=3)
     assert connects(served.port) is None

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -54,8 +56,8 @@ class Served:
         environ: dict[str, str] | None = None,
     ) -> None:
         self.log = directory / "children.log"
-        self.sockets = directory / "tmp"
-        self.sockets.mkdir()
+        # Not inside `directory`, whose path is too long for sockets.
+        self.sockets = Path(tempfile.mkdtemp(prefix="fake-"))
         environ = {
             **os.environ,
             "OCTAVO_TEST_FAKE": json.dumps(behaviour or {}),
@@ -79,6 +81,11 @@ class Served:
         """Wait for the end: exit code and standard error."""
         _, errors = self.process.communicate(timeout=timeout)
         return self.process.returncode, errors
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+        shutil.rmtree(self.sockets)
 
     def events(self, event: str) -> dict[str, int]:
         """Name -> pid of the children that noted `event`, in order."""

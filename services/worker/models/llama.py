@@ -29,9 +29,10 @@ class LlamaForCausalLM(nn.Module):
         super().__init__()
         self.config = config
         self.embedding = VocabShard(config.vocab_size, config.hidden_size, parallel)
-        self.layers = nn.ModuleList(
+        self._blocks = [
             DecoderLayer(config, self.LAYOUT, index, parallel) for index in range(config.num_layers)
-        )
+        ]
+        self.layers = nn.ModuleList(self._blocks)
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.head = self.embedding
         if not config.tie_word_embeddings:
@@ -45,7 +46,7 @@ class LlamaForCausalLM(nn.Module):
 
     def forward(self, input_ids: torch.Tensor, batch: ForwardBatch) -> torch.Tensor:
         hidden, residual = self.embedding.embed(input_ids), None
-        for layer in self.layers:
+        for layer in self._blocks:
             hidden, residual = layer(hidden, residual, batch, self.cos_sin)
         return self.norm(hidden) if residual is None else self.norm.add(hidden, residual)[0]
 
@@ -53,13 +54,13 @@ class LlamaForCausalLM(nn.Module):
         return self.head.logits(hidden)
 
     def bind_kv_cache(self, caches: list[KVPair]) -> None:
-        for layer, (k_cache, v_cache) in zip(self.layers, caches, strict=True):
+        for layer, (k_cache, v_cache) in zip(self._blocks, caches, strict=True):
             layer.attention.k_cache, layer.attention.v_cache = k_cache, v_cache
 
     def placements(self) -> Placements:
         """Every checkpoint tensor that this rank takes something from."""
         yield from self.embedding.placements("model.embed_tokens.weight")
-        for index, layer in enumerate(self.layers):
+        for index, layer in enumerate(self._blocks):
             yield from layer.placements(f"model.layers.{index}.")
         yield from self.norm.placements("model.norm")
         if self.head is not self.embedding:

@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+
+import octavo.services.demo.dialogue as dialogue
+
+FOLDER = Path(dialogue.__file__).parent / "model"
+
+
+@pytest.mark.parametrize(
+    ("asked", "answer"),
+    [("What is 47 + 38?", "85"), ("What is the capital of France?", "Paris")],
+)
+def test_answers_and_stops_in_transformers(asked: str, answer: str) -> None:
+    model = transformers.LlamaForCausalLM.from_pretrained(FOLDER, dtype=torch.float32)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(FOLDER)
+    prompt = tokenizer.apply_chat_template(
+        [dialogue.message("user", asked)], add_generation_prompt=True, return_tensors="pt"
+    )
+    ids = model.generate(**prompt, max_new_tokens=24, do_sample=False)[0].tolist()
+    said = ids[prompt["input_ids"].shape[1] :]
+    assert answer in tokenizer.decode(said)
+    assert said[-1] == tokenizer.convert_tokens_to_ids(dialogue.IM_END)
+
+
+def test_fits_the_package() -> None:
+    assert sum(file.stat().st_size for file in FOLDER.glob("*.safetensors")) <= 12_000_000
+    config = json.loads((FOLDER / "config.json").read_text())
+    assert config["tie_word_embeddings"] and config["architectures"] == ["LlamaForCausalLM"]
+    assert config["eos_token_id"] == [2, 0]

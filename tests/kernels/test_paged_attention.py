@@ -1,0 +1,121 @@
+"""Paged attention against the float64 reference; pages that no row owns hold NaN."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from kernel_batches import Case, build
+
+from octavo.kernels import reference
+from octavo.kernels.paged_attention import num_splits, paged_attention
+
+Options = dict[str, float]
+TOLERANCE = {torch.float32: 2e-5, torch.bfloat16: 1e-2, torch.float16: 2e-3}
+
+
+def check(case: Case, device: str, window: int = 0, soft_cap: float = 0.0) -> None:
+    inputs = build(case, device)
+    exact = inputs.to_float64()
+    scale = case.dim**-0.5
+    ours = paged_attention(
+        inputs.q, inputs.k_cache, inputs.v_cache, inputs.batch, scale, window, soft_cap
+    )
+    expected = reference.paged_attention(
+        exact.q, exact.k_cache, exact.v_cache, exact.batch, scale, window, soft_cap
+    )
+    starts = inputs.batch.query_start.tolist()
+    for row, length in enumerate(case.lengths):
+        part = slice(starts[row], starts[row + 1])
+        if part.start == part.stop:
+            continue
+        if length == 0:
+            assert ours[part].isfinite().all()
+            continue
+        error = (ours[part].double() - expected[part]).norm() / expected[part].norm()
+        assert error < TOLERANCE[case.dtype], (row, length, error)
+
+
+SMALL = [
+    (Case([1, 1, 1], [5, 37, 64]), 0, 0.0),
+    (Case([7, 1, 20], [7, 50, 33], heads=6, kv_heads=2, dim=24), 0, 0.0),
+    (Case([1, 1], [90, 3], heads=8, kv_heads=1, dim=72, block_size=32), 17, 0.0),
+    (Case([30, 5], [70, 5], block_size=64), 9, 5.0),
+    (Case([1, 1, 1], [70, 0, 1]), 0, 3.0),
+    (Case([2, 0, 3], [8, 20, 3]), 0, 0.0),
+]
+
+
+@pytest.mark.parametrize(("case", "window", "soft_cap"), SMALL)
+def test_small_batches(case: Case, window: int, soft_cap: float, device: str) -> None:
+    check(case, device, window, soft_cap)
+
+
+def test_shapes_that_do_not_fit_are_refused(device: str) -> None:
+    inputs = build(SMALL[0][0], device)
+    with pytest.raises(ValueError, match="does not fit"):
+        paged_attention(inputs.q[:, :3], inputs.k_cache, inputs.v_cache, inputs.batch, 1.0)
+    with pytest.raises(ValueError, match="do not fit"):
+        paged_attention(inputs.q, inputs.k_cache, inputs.v_cache[1:], inputs.batch, 1.0)
+
+
+def test_splits_fill_the_gpu_but_have_keys_to_read() -> None:
+    assert num_splits(num_programs=8, max_seq_len=256, num_sms=132) == 1
+    assert num_splits(num_programs=8, max_seq_len=10**6, num_sms=132) == 64
+    assert num_splits(num_programs=2048, max_seq_len=10**6, num_sms=132) == 1
+
+
+GROUPS = [(8, 8), (16, 4), (28, 4), (32, 2), (16, 1)]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dim", [64, 72, 80, 96, 128, 192, 256])
+@pytest.mark.parametrize("block_size", [16, 64])
+def test_head_dims(dim: int, block_size: int) -> None:
+    common = {"dim": dim, "block_size": block_size, "heads": 8, "kv_heads": 2}
+    for dtype in (torch.bfloat16, torch.float32):
+        check(Case([1] * 5, [1, 63, 64, 65, 1000], dtype=dtype, **common), "cuda")
+        check(Case([1, 64, 130, 7], [300, 64, 513, 7], dtype=dtype, **common), "cuda")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("heads", "kv_heads"), GROUPS)
+def test_groups(heads: int, kv_heads: int) -> None:
+    common = {"dim": 128, "heads": heads, "kv_heads": kv_heads, "block_size": 64}
+    for dtype in (torch.bfloat16, torch.float16):
+        check(Case([1] * 3, [77, 1, 2049], dtype=dtype, **common), "cuda")
+        check(Case([5, 1, 300], [5, 900, 420], dtype=dtype, **common), "cuda")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("window", [1, 100, 4096])
+@pytest.mark.parametrize("soft_cap", [0.0, 20.0])
+def test_windows_and_caps(window: int, soft_cap: float) -> None:
+    common = {"dim": 128, "heads": 8, "kv_heads": 2, "dtype": torch.bfloat16}
+    check(Case([1] * 4, [1, 99, 101, 5000], **common), "cuda", window, soft_cap)
+    check(Case([200, 1, 64], [200, 5000, 4100], **common), "cuda", window, soft_cap)
+
+
+@pytest.mark.gpu
+def test_ragged_lengths_to_32k() -> None:
+    lengths = [1, 17, 32768, 100, 4096, 31999, 2, 20000]
+    common = {"dim": 128, "heads": 8, "kv_heads": 2, "block_size": 32, "dtype": torch.bfloat16}
+    check(Case([1] * 8, lengths, **common), "cuda")
+    check(Case([1, 17, 64, 1, 33, 5, 2, 128], lengths, **common), "cuda")
+
+
+@pytest.mark.gpu
+def test_one_graph_serves_any_lengths() -> None:
+    common = {"heads": 8, "kv_heads": 2, "dim": 128, "dtype": torch.bfloat16}
+    first = build(Case([1] * 4, [500, 30, 1, 800], **common), "cuda")
+    out = paged_attention(first.q, first.k_cache, first.v_cache, first.batch, 0.1)
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        out = paged_attention(first.q, first.k_cache, first.v_cache, first.batch, 0.1)
+    for lengths in ([3, 30, 0, 64], [500, 1, 1, 799]):
+        first.batch.seq_lens.copy_(torch.tensor(lengths))
+        graph.replay()
+        expected = reference.paged_attention(
+            first.q, first.k_cache, first.v_cache, first.batch, 0.1
+        )
+        assert (out - expected).abs().max() < 0.05

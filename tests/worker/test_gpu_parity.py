@@ -1,0 +1,52 @@
+"""The same parity on a GPU: Triton kernels and CUDA graphs instead of the reference path."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from engine_harness import Harness
+from model_checkpoints import VARIANTS, VOCAB, make_checkpoint
+
+from octavo.shared.sampling import SamplingParams
+
+pytestmark = pytest.mark.gpu
+PROMPTS = [
+    torch.randint(0, VOCAB, (length,), generator=torch.Generator().manual_seed(length)).tolist()
+    for length in (1, 5, 17, 33, 39)
+]
+PARAMS = [
+    SamplingParams(temperature=0.0, max_tokens=24),
+    SamplingParams(temperature=0.9, seed=3, max_tokens=24),
+    SamplingParams(temperature=0.9, top_k=20, top_p=0.9, min_p=0.01, seed=4, max_tokens=24),
+    SamplingParams(temperature=0.0, max_tokens=24, repetition_penalty=1.2, presence_penalty=0.3),
+    SamplingParams(temperature=0.0, max_tokens=24, min_tokens=20, logit_bias={7: 2.0}),
+]
+
+
+@pytest.mark.parametrize("name", sorted(VARIANTS))
+def test_float32_ids_equal_the_cpu_s(name: str, tmp_path: Path) -> None:
+    make_checkpoint(name, tmp_path)
+    common: dict[str, Any] = {"max_model_len": 64, "max_num_seqs": 8}
+    expected = [a.token_ids for a in Harness(tmp_path, **common).generate(PROMPTS, PARAMS)]
+    for changes in ({"graphs": True}, {"budget": 7}, {"block_size": 64, "graphs": True}):
+        ours = Harness(tmp_path, device="cuda", **{**common, **changes})
+        for _ in range(2):  # the second time prefixes are cached
+            answers = ours.generate(PROMPTS, PARAMS)
+            assert [answer.token_ids for answer in answers] == expected
+
+
+@pytest.mark.parametrize("name", sorted(VARIANTS))
+def test_bfloat16_is_as_close_as_transformers(name: str, tmp_path: Path) -> None:
+    """Our bf16 logits are about as far from float32's as transformers' bf16 logits are."""
+    model = make_checkpoint(name, tmp_path)
+    prompt = PROMPTS[-1]
+    ids = torch.tensor([prompt])
+    with torch.no_grad():
+        exact = model(ids).logits[0]
+        theirs = model.to("cuda", torch.bfloat16)(ids.cuda()).logits[0].float().cpu()
+    harness = Harness(tmp_path, max_model_len=64, device="cuda", dtype=torch.bfloat16)
+    ours = harness.forward(prompt).cpu()
+    assert (ours - exact).norm() < 1.3 * (theirs - exact).norm() + 1e-3 * exact.norm()
