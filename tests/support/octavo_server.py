@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +49,11 @@ class Server:
         self._reader.start()
 
     def _read(self) -> None:
-        for line in self.process.stdout or ():
-            self.lines.append(line.rstrip())
-            if line.startswith("Ready in"):
-                self._ready.set()
+        with self.process.stdout or nullcontext() as output:
+            for line in output or ():
+                self.lines.append(line.rstrip())
+                if line.startswith("Ready in"):
+                    self._ready.set()
         self._ready.set()
 
     def wait_ready(self) -> None:
