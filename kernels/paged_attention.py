@@ -92,7 +92,8 @@ class _Call:
 
     @property
     def dim_pad(self) -> int:
-        return max(triton.next_power_of_2(self.q.shape[2]), 16)
+        padded: int = triton.next_power_of_2(self.q.shape[2])
+        return max(padded, 16)
 
     @property
     def wide(self) -> bool:
@@ -185,7 +186,7 @@ class _Call:
 def num_splits(num_programs: int, max_seq_len: int, num_sms: int) -> int:
     """Programs a sequence of a decode batch, a power of two: enough of them to fill the GPU."""
     wanted = num_sms * PROGRAMS_PER_SM // num_programs
-    most = min(wanted, triton.cdiv(max_seq_len, TOKENS_PER_SPLIT), MAX_SPLITS)
+    most: int = min(wanted, triton.cdiv(max_seq_len, TOKENS_PER_SPLIT), MAX_SPLITS)
     return 1 << max(most.bit_length() - 1, 0)
 
 
@@ -193,4 +194,4 @@ def num_splits(num_programs: int, max_seq_len: int, num_sms: int) -> int:
 def _num_sms(device: torch.device) -> int:
     if device.type != "cuda":
         return 132
-    return torch.cuda.get_device_properties(device).multi_processor_count
+    return int(torch.cuda.get_device_properties(device).multi_processor_count)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,9 +18,9 @@ FOLDER = Path(dialogue.__file__).parent / "model"
     [("What is 47 + 38?", "85"), ("What is the capital of France?", "Paris")],
 )
 def test_answers_and_stops_in_transformers(asked: str, answer: str) -> None:
-    model = transformers.LlamaForCausalLM.from_pretrained(FOLDER, dtype=torch.float32)
+    model: Any = transformers.LlamaForCausalLM.from_pretrained(FOLDER, dtype=torch.float32)
     tokenizer = transformers.AutoTokenizer.from_pretrained(FOLDER)
-    prompt = tokenizer.apply_chat_template(
+    prompt: Any = tokenizer.apply_chat_template(
         [dialogue.message("user", asked)], add_generation_prompt=True, return_tensors="pt"
     )
     ids = model.generate(**prompt, max_new_tokens=24, do_sample=False)[0].tolist()

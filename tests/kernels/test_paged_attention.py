@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from kernel_batches import Case, build
@@ -71,7 +73,7 @@ GROUPS = [(8, 8), (16, 4), (28, 4), (32, 2), (16, 1)]
 @pytest.mark.parametrize("dim", [64, 72, 80, 96, 128, 192, 256])
 @pytest.mark.parametrize("block_size", [16, 64])
 def test_head_dims(dim: int, block_size: int) -> None:
-    common = {"dim": dim, "block_size": block_size, "heads": 8, "kv_heads": 2}
+    common: dict[str, Any] = {"dim": dim, "block_size": block_size, "heads": 8, "kv_heads": 2}
     for dtype in (torch.bfloat16, torch.float32):
         check(Case([1] * 5, [1, 63, 64, 65, 1000], dtype=dtype, **common), "cuda")
         check(Case([1, 64, 130, 7], [300, 64, 513, 7], dtype=dtype, **common), "cuda")
@@ -80,7 +82,7 @@ def test_head_dims(dim: int, block_size: int) -> None:
 @pytest.mark.gpu
 @pytest.mark.parametrize(("heads", "kv_heads"), GROUPS)
 def test_groups(heads: int, kv_heads: int) -> None:
-    common = {"dim": 128, "heads": heads, "kv_heads": kv_heads, "block_size": 64}
+    common: dict[str, Any] = {"dim": 128, "heads": heads, "kv_heads": kv_heads, "block_size": 64}
     for dtype in (torch.bfloat16, torch.float16):
         check(Case([1] * 3, [77, 1, 2049], dtype=dtype, **common), "cuda")
         check(Case([5, 1, 300], [5, 900, 420], dtype=dtype, **common), "cuda")
@@ -90,7 +92,7 @@ def test_groups(heads: int, kv_heads: int) -> None:
 @pytest.mark.parametrize("window", [1, 100, 4096])
 @pytest.mark.parametrize("soft_cap", [0.0, 20.0])
 def test_windows_and_caps(window: int, soft_cap: float) -> None:
-    common = {"dim": 128, "heads": 8, "kv_heads": 2, "dtype": torch.bfloat16}
+    common: dict[str, Any] = {"dim": 128, "heads": 8, "kv_heads": 2, "dtype": torch.bfloat16}
     check(Case([1] * 4, [1, 99, 101, 5000], **common), "cuda", window, soft_cap)
     check(Case([200, 1, 64], [200, 5000, 4100], **common), "cuda", window, soft_cap)
 
@@ -98,14 +100,20 @@ def test_windows_and_caps(window: int, soft_cap: float) -> None:
 @pytest.mark.gpu
 def test_ragged_lengths_to_32k() -> None:
     lengths = [1, 17, 32768, 100, 4096, 31999, 2, 20000]
-    common = {"dim": 128, "heads": 8, "kv_heads": 2, "block_size": 32, "dtype": torch.bfloat16}
+    common: dict[str, Any] = {
+        "dim": 128,
+        "heads": 8,
+        "kv_heads": 2,
+        "block_size": 32,
+        "dtype": torch.bfloat16,
+    }
     check(Case([1] * 8, lengths, **common), "cuda")
     check(Case([1, 17, 64, 1, 33, 5, 2, 128], lengths, **common), "cuda")
 
 
 @pytest.mark.gpu
 def test_one_graph_serves_any_lengths() -> None:
-    common = {"heads": 8, "kv_heads": 2, "dim": 128, "dtype": torch.bfloat16}
+    common: dict[str, Any] = {"heads": 8, "kv_heads": 2, "dim": 128, "dtype": torch.bfloat16}
     first = build(Case([1] * 4, [500, 30, 1, 800], **common), "cuda")
     out = paged_attention(first.q, first.k_cache, first.v_cache, first.batch, 0.1)
     torch.cuda.synchronize()

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -20,7 +22,7 @@ def _inputs(
 
 def _compare(rows: int, hidden: int, dtype: torch.dtype) -> None:
     x, residual, weight = _inputs(rows, hidden, dtype)
-    within = {"rtol": TOLERANCE[dtype], "atol": TOLERANCE[dtype]}
+    within: dict[str, Any] = {"rtol": TOLERANCE[dtype], "atol": TOLERANCE[dtype]}
     expected = reference.rms_norm(x.double(), weight.double(), 1e-5).to(dtype)
     torch.testing.assert_close(rms_norm.rms_norm(x, weight, 1e-5), expected, **within)
     total = residual + x

@@ -62,7 +62,7 @@ class Step:
         qkv = self.qkv.to(case.dtype).to(DEVICE, dtype, copy=True)
         caches = torch.full(self.cache_shape, 7.0, dtype=dtype, device=DEVICE)
         heads = (case.q_heads, case.kv_heads, case.kv_heads)
-        q, k, v = qkv.unflatten(1, (-1, case.head_dim)).split(heads, dim=1)
+        q, k, v = torch.split(qkv.view(len(qkv), -1, case.head_dim), list(heads), dim=1)
         tables = (self.positions, self.cos_sin, self.slot_mapping)
         norms = self.norms.to(DEVICE, dtype) if case.normed else (None, None)
         on_device = (table.to(DEVICE) for table in tables)

@@ -9,7 +9,7 @@ import torch
 import triton
 import triton.language as tl
 
-from octavo.kernels import reference, sampling
+from octavo.kernels import reference, sampling, sampling_tiles
 from octavo.kernels.reference_sampling import INVALID_TOKEN, uniforms
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -63,12 +63,13 @@ def _logits(rows: int, vocab: int) -> torch.Tensor:
     return 3 * torch.randn(rows, vocab, generator=torch.Generator().manual_seed(vocab))
 
 
-@triton.jit
+@triton.jit  # type: ignore[untyped-decorator]
 def _uniform_kernel(
     out_ptr: tl.tensor, seed_ptr: tl.tensor, position_ptr: tl.tensor, BLOCK: tl.constexpr
 ) -> None:
     at = tl.arange(0, BLOCK)
-    tl.store(out_ptr + at, sampling.uniform(tl.load(seed_ptr), tl.load(position_ptr), at))
+    noise = sampling_tiles.uniforms(at, tl.load(position_ptr), tl.load(seed_ptr))
+    tl.store(out_ptr + at, noise)
 
 
 @pytest.mark.parametrize(
@@ -154,8 +155,10 @@ def test_filters_keep_what_they_must(family: Any, filters: dict[str, Any], kept:
 
 def test_tied_ids_are_filtered_as_in_the_reference() -> None:
     cases = [filters for filters, _ in KEPT for _ in range(3)]
-    off = {"top_k": [0], "top_p": [1.0], "min_p": [0.0]}
-    rows = {name: [(case.get(name) or off[name])[0] for case in cases] for name in off}
+    off: dict[str, Any] = {"top_k": [0], "top_p": [1.0], "min_p": [0.0]}
+    rows: dict[str, Any] = {
+        name: [(case.get(name) or off[name])[0] for case in cases] for name in off
+    }
     logits, temperature = TIED.repeat(len(cases), 1), [1.0] * len(cases)
     drawn = _draw(sampling, logits, temperature, **rows)
     assert drawn == _draw(reference, logits, temperature, **rows)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
@@ -9,6 +11,8 @@ from octavo.kernels import reference
 from octavo.kernels.step_inputs import prepare_inputs
 
 Tensors = list[torch.Tensor]
+prepare: Callable[..., None] = prepare_inputs
+reference_prepare: Callable[..., None] = reference.prepare_inputs
 
 
 def rows(counts: list[int], device: str, block_size: int) -> tuple[Tensors, int]:
@@ -37,8 +41,8 @@ def test_equals_reference(counts: list[int], padding: int, device: str) -> None:
     arguments, total = rows(counts, device, 16)
     ours = outputs(total + padding, len(counts) + padding, device)
     expected = outputs(total + padding, len(counts) + padding, device)
-    prepare_inputs(*arguments, 16, *ours)
-    reference.prepare_inputs(*arguments, 16, *expected)
+    prepare(*arguments, 16, *ours)
+    reference_prepare(*arguments, 16, *expected)
     for mine, theirs in zip(ours, expected, strict=True):
         assert torch.equal(mine, theirs)
 
@@ -46,4 +50,4 @@ def test_equals_reference(counts: list[int], padding: int, device: str) -> None:
 def test_shapes_that_do_not_fit_are_refused(device: str) -> None:
     arguments, total = rows([2, 3], device, 16)
     with pytest.raises(ValueError, match="does not fit"):
-        prepare_inputs(*arguments, 16, *outputs(total, 1, device))
+        prepare(*arguments, 16, *outputs(total, 1, device))

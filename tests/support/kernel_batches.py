@@ -52,7 +52,7 @@ def build(case: Case, device: str = "cpu") -> Inputs:
         for cache in (k_cache, v_cache):
             values = torch.randn(count * case.block_size, *shape[1::2], generator=generator)
             values[length:] = float("nan")
-            cache[blocks] = values.unflatten(0, (count, case.block_size)).transpose(1, 2)
+            cache[blocks] = values.view(count, case.block_size, *shape[1::2]).transpose(1, 2)
     starts = torch.tensor([0, *case.queries]).cumsum(0).int()
     packed = torch.randn(sum(case.queries), case.heads + 2, case.dim, generator=generator)
     batch = ForwardBatch(
