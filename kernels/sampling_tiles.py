@@ -10,6 +10,7 @@ import triton
 import triton.language as tl
 
 DIGIT_BITS = tl.constexpr(2)
+DIGITS = tl.constexpr(4)
 INVALID_TOKEN = tl.constexpr(-2)
 MAX_INT = tl.constexpr(2**31 - 1)
 
@@ -153,14 +154,13 @@ def _search(
 ) -> tl.tensor:
     """The largest key with at least `wanted` at or above it, among the keys >= floor: as a count,
     or (MASS) as a share of the softmax's mass. Counts are exact in float32 below 2**24 ids."""
-    DIGITS: tl.constexpr = 1 << DIGIT_BITS
     digits = tl.arange(0, DIGITS)
     found = tl.full([], 0, tl.uint32)
     shift = tl.full([], 32 - DIGIT_BITS, tl.uint32)
     needed = wanted
     for step in range(32 // DIGIT_BITS):
         pivots = found | (digits.to(tl.uint32) << shift)
-        above = _above(row_ptr, vocab, temperature, floor, top, pivots, MASS, DIGITS, TILE)
+        above = _above(row_ptr, vocab, temperature, floor, top, pivots, MASS, TILE)
         if MASS:  # noqa: SIM102  (the outer one is decided by the compiler)
             if step == 0:
                 needed = wanted * tl.max(above, axis=0)
@@ -179,7 +179,6 @@ def _above(
     top: tl.tensor,
     pivots: tl.tensor,
     MASS: tl.constexpr,
-    DIGITS: tl.constexpr,
     TILE: tl.constexpr,
 ) -> tl.tensor:
     """float32[DIGITS]: count or mass of the keys >= floor that are at or above each pivot."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import signal
 import sys
@@ -11,6 +10,7 @@ from collections.abc import Mapping
 
 from octavo.shared.errors import StartError
 from octavo.shared.log import setup_logging
+from octavo.shared.version import VERSION
 
 USAGE = """\
 usage: octavo serve [MODEL] [flags]    serve a model over HTTP (octavo serve --help)
@@ -29,7 +29,7 @@ def run(argv: list[str], environ: Mapping[str, str]) -> int:
         case ["serve", *rest]:
             return serve(rest, environ)
         case ["--version" | "version"]:
-            print(f"octavo {version()}")
+            print(f"octavo {VERSION}")
             return 0
         case ["--help" | "-h" | "help"]:
             print(USAGE, end="")
@@ -65,13 +65,6 @@ def serve(argv: list[str], environ: Mapping[str, str]) -> int:
     except StartError as error:
         explain(error)
         return error.exit_code
-
-
-def version() -> str:
-    try:
-        return importlib.metadata.version("octavo")
-    except importlib.metadata.PackageNotFoundError:
-        return "0+source"
 
 
 def _leave(*_: object) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import secrets
 import time
 from dataclasses import dataclass, field
@@ -15,8 +14,7 @@ from octavo.services.frontend.engine_client import EngineClient
 from octavo.shared.config import ModelInfo, ServerConfig
 from octavo.shared.errors import ModelNotFound
 from octavo.shared.text.tokenizer import Tokenizer
-
-VERSION = importlib.metadata.version("octavo")
+from octavo.shared.version import VERSION
 
 
 @dataclass(frozen=True)

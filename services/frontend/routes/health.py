@@ -5,8 +5,9 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from octavo.services.frontend.service import VERSION, service_of
+from octavo.services.frontend.service import service_of
 from octavo.shared.errors import EngineDead
+from octavo.shared.version import VERSION
 
 
 async def health(request: Request) -> Response:
