@@ -24,12 +24,6 @@ def mixed_kernel(
     scale: tl.tensor,
     q_token: tl.tensor,
     q_head: tl.tensor,
-    k_block: tl.tensor,
-    k_head: tl.tensor,
-    k_offset: tl.tensor,
-    v_block: tl.tensor,
-    v_head: tl.tensor,
-    v_offset: tl.tensor,
     table_stride: tl.tensor,
     query_start_ptr: tl.tensor,
     num_rows: tl.tensor,
@@ -46,7 +40,6 @@ def mixed_kernel(
     TOKENS: tl.constexpr = BLOCK_M // GROUP
     # Long rows end with their longest tiles: start them first.
     tile = tl.num_programs(0) - 1 - tl.program_id(0)
-    kv_head = tl.program_id(1)
     row = _row_of_tile(tile, query_start_ptr, num_rows, TOKENS)
     start = tl.load(query_start_ptr + row)
     end = tl.load(query_start_ptr + row + 1)
@@ -56,34 +49,49 @@ def mixed_kernel(
     if first >= limit:
         return
     m = tl.arange(0, BLOCK_M)
-    token = first + m // GROUP
-    head = kv_head * GROUP + m % GROUP
+    token, head = first + m // GROUP, tl.program_id(1) * GROUP + m % GROUP
     in_tile = m < TOKENS * GROUP
-    dim = tl.arange(0, DIM_PAD)
-    query_at = token.to(tl.int64) * q_token + head * q_head
     seen = in_tile & (token < end)
-    query_mask = seen[:, None] & (dim < HEAD_DIM)[None, :]
-    q = tl.load(q_ptr + query_at[:, None] + dim[None, :], mask=query_mask, other=0.0)
+    q_at = token.to(tl.int64) * q_token + head * q_head
+    q = _load_rows(q_ptr, q_at, seen, HEAD_DIM, DIM_PAD)
     seq_len = tl.load(seq_lens_ptr + row)
     position = tl.where(seen, seq_len - end + token, -1)
-    high = tl.minimum(seq_len - end + first + TOKENS, seq_len)
-    high = tl.where(first < end, high, 0)
+    high = tl.where(first < end, tl.minimum(seq_len - end + first + TOKENS, seq_len), 0)
     low = seq_len * 0
     if WINDOW > 0:
         low = tl.maximum(seq_len - end + first - WINDOW + 1, 0)
     table = block_tables_ptr + tl.load(slots_ptr + row).to(tl.int64) * table_stride
-    acc, _, total = _attend(
-        q, position, low, high, low // TILE, tl.cdiv(high, TILE), table,
-        k_cache_ptr + kv_head * k_head, v_cache_ptr + kv_head * v_head,
-        k_block, k_offset, v_block, v_offset, scale,
+    out, _ = _attend(
+        q, position, low, high, low // TILE, tl.cdiv(high, TILE),
+        table, k_cache_ptr, v_cache_ptr, scale,
         HEAD_DIM, DIM_PAD, BLOCK_SIZE, BLOCK_M, TILE, WINDOW, SOFT_CAP,
     )  # fmt: skip
-    acc = acc / tl.where(total > 0, total, 1.0)[:, None]
-    heads = tl.num_programs(1) * GROUP
-    out_at = (token.to(tl.int64) * heads + head) * HEAD_DIM
-    out_mask = (in_tile & (token < limit))[:, None] & (dim < HEAD_DIM)[None, :]
-    out = acc.to(out_ptr.dtype.element_ty)
-    tl.store(out_ptr + out_at[:, None] + dim[None, :], out, mask=out_mask)
+    cell = token.to(tl.int64) * (tl.num_programs(1) * GROUP) + head
+    _store_rows(out_ptr, cell, out, in_tile & (token < limit), HEAD_DIM, DIM_PAD)
+
+
+@triton.jit
+def _load_rows(
+    ptr: tl.tensor, at: tl.tensor, live: tl.tensor, HEAD_DIM: tl.constexpr, DIM_PAD: tl.constexpr
+) -> tl.tensor:
+    dim = tl.arange(0, DIM_PAD)
+    mask = live[:, None] & (dim < HEAD_DIM)[None, :]
+    return tl.load(ptr + at[:, None] + dim[None, :], mask=mask, other=0.0)
+
+
+@triton.jit
+def _store_rows(
+    ptr: tl.tensor,
+    cell: tl.tensor,
+    values: tl.tensor,
+    live: tl.tensor,
+    HEAD_DIM: tl.constexpr,
+    DIM_PAD: tl.constexpr,
+) -> None:
+    dim = tl.arange(0, DIM_PAD)
+    mask = live[:, None] & (dim < HEAD_DIM)[None, :]
+    at = ptr + (cell * HEAD_DIM)[:, None] + dim[None, :]
+    tl.store(at, values.to(ptr.dtype.element_ty), mask=mask)
 
 
 @triton.jit
@@ -116,12 +124,6 @@ def decode_kernel(
     scale: tl.tensor,
     q_token: tl.tensor,
     q_head: tl.tensor,
-    k_block: tl.tensor,
-    k_head: tl.tensor,
-    k_offset: tl.tensor,
-    v_block: tl.tensor,
-    v_head: tl.tensor,
-    v_offset: tl.tensor,
     table_stride: tl.tensor,
     GROUP: tl.constexpr,
     HEAD_DIM: tl.constexpr,
@@ -154,23 +156,18 @@ def decode_kernel(
         if first_tile >= end_tile:
             tl.store(lse_ptr + cell, tl.full([BLOCK_M], float("-inf"), tl.float32), mask=m < GROUP)
             return
-    dim = tl.arange(0, DIM_PAD)
-    inside = (m < GROUP)[:, None] & (dim < HEAD_DIM)[None, :]
-    query_at = row.to(tl.int64) * q_token + head * q_head
-    q = tl.load(q_ptr + query_at[:, None] + dim[None, :], mask=inside, other=0.0)
+    q_at = row.to(tl.int64) * q_token + head * q_head
+    q = _load_rows(q_ptr, q_at, m < GROUP, HEAD_DIM, DIM_PAD)
     position = tl.where(m < GROUP, seq_len - 1, -1)
     table = block_tables_ptr + tl.load(slots_ptr + row).to(tl.int64) * table_stride
-    acc, top, total = _attend(
-        q, position, low, seq_len, first_tile, end_tile, table,
-        k_cache_ptr + kv_head * k_head, v_cache_ptr + kv_head * v_head,
-        k_block, k_offset, v_block, v_offset, scale,
+    out, lse = _attend(
+        q, position, low, seq_len, first_tile, end_tile,
+        table, k_cache_ptr, v_cache_ptr, scale,
         HEAD_DIM, DIM_PAD, BLOCK_SIZE, BLOCK_M, TILE, WINDOW, SOFT_CAP,
     )  # fmt: skip
-    total = tl.where(total > 0, total, 1.0)
-    out = (acc / total[:, None]).to(out_ptr.dtype.element_ty)
-    tl.store(out_ptr + (cell * HEAD_DIM)[:, None] + dim[None, :], out, mask=inside)
+    _store_rows(out_ptr, cell, out, m < GROUP, HEAD_DIM, DIM_PAD)
     if SPLIT:
-        tl.store(lse_ptr + cell, top + tl.log2(total), mask=m < GROUP)
+        tl.store(lse_ptr + cell, lse, mask=m < GROUP)
 
 
 @triton.jit
@@ -182,12 +179,8 @@ def _attend(
     first_tile: tl.tensor,
     end_tile: tl.tensor,
     table: tl.tensor,
-    k_base: tl.tensor,
-    v_base: tl.tensor,
-    k_block: tl.tensor,
-    k_offset: tl.tensor,
-    v_block: tl.tensor,
-    v_offset: tl.tensor,
+    k_cache_ptr: tl.tensor,
+    v_cache_ptr: tl.tensor,
     scale: tl.tensor,
     HEAD_DIM: tl.constexpr,
     DIM_PAD: tl.constexpr,
@@ -196,11 +189,12 @@ def _attend(
     TILE: tl.constexpr,
     WINDOW: tl.constexpr,
     SOFT_CAP: tl.constexpr,
-) -> tuple[tl.tensor, tl.tensor, tl.tensor]:
+) -> tuple[tl.tensor, tl.tensor]:
     """q [BLOCK_M, DIM_PAD] at `position` [BLOCK_M] over the tiles first_tile..end_tile, of which
-    the positions low..high are read -> (weighted values, score maxima, weight sums), float32;
-    scores in base 2."""
+    the positions low..high are read -> float32 (outputs, logarithms of the weights' sums in base
+    2). Rows that see nothing give (0, -inf)."""
     dim = tl.arange(0, DIM_PAD)
+    kv_head, kv_heads = tl.program_id(1), tl.num_programs(1)
     top = tl.full([BLOCK_M], float("-inf"), tl.float32)
     total = tl.zeros([BLOCK_M], tl.float32)
     acc = tl.zeros([BLOCK_M, DIM_PAD], tl.float32)
@@ -213,10 +207,10 @@ def _attend(
         else:
             block = tl.load(table + at // BLOCK_SIZE, mask=live, other=0).to(tl.int64)
         inside = live[:, None] & (dim < HEAD_DIM)[None, :]
-        k_at = block * k_block + at % BLOCK_SIZE * k_offset
-        v_at = block * v_block + at % BLOCK_SIZE * v_offset
-        k = tl.load(k_base + k_at[:, None] + dim[None, :], mask=inside, other=0.0)
-        v = tl.load(v_base + v_at[:, None] + dim[None, :], mask=inside, other=0.0)
+        cell = (block * kv_heads + kv_head) * BLOCK_SIZE + at % BLOCK_SIZE
+        kv_at = cell[:, None] * HEAD_DIM + dim[None, :]
+        k = tl.load(k_cache_ptr + kv_at, mask=inside, other=0.0)
+        v = tl.load(v_cache_ptr + kv_at, mask=inside, other=0.0)
         scores = tl.dot(q, tl.trans(k), input_precision="ieee") * scale
         if SOFT_CAP > 0.0:
             scores = SOFT_CAP * (1.0 - 2.0 / (tl.exp(scores * (2.0 / SOFT_CAP)) + 1.0))
@@ -233,7 +227,8 @@ def _attend(
         acc = acc * shrink[:, None]
         acc = tl.dot(weights.to(v.dtype), v, acc, input_precision="ieee")
         top = new_top
-    return acc, top, total
+    total = tl.where(total > 0, total, 1.0)
+    return acc / total[:, None], top + tl.log2(total)
 
 
 @triton.jit

@@ -63,11 +63,11 @@ def _check(
         raise ValueError(f"head_dim {head_dim} or block_size {block_size} is not supported.")
     if not q.dtype == k_cache.dtype == v_cache.dtype:
         raise ValueError(f"q is {q.dtype}, the caches {k_cache.dtype} and {v_cache.dtype}.")
-    if any(tensor.stride(-1) != 1 for tensor in (q, k_cache, v_cache, batch.block_tables)):
-        raise ValueError("The last dimension of q, caches and block tables must be contiguous.")
-    if batch.query_start.shape[0] != batch.num_rows + 1 or batch.seq_lens.shape != (
-        batch.num_rows,
-    ):
+    if not (k_cache.is_contiguous() and v_cache.is_contiguous()):
+        raise ValueError("The caches must be contiguous.")
+    if q.stride(-1) != 1 or batch.block_tables.stride(-1) != 1:
+        raise ValueError("The last dimension of q and block tables must be contiguous.")
+    if [len(batch.query_start) - 1, len(batch.seq_lens)] != [batch.num_rows] * 2:
         raise ValueError(f"query_start or seq_lens does not fit {batch.num_rows} rows.")
 
 
@@ -165,8 +165,6 @@ class _Call:
             self.batch.seq_lens,
             self.scale,
             *self.q.stride()[:2],
-            *self.k_cache.stride()[:3],
-            *self.v_cache.stride()[:3],
             self.batch.block_tables.stride(0),
         )
 

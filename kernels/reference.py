@@ -25,6 +25,9 @@ __all__ = [
     "token_logprobs",
 ]
 
+QUERY_CHUNK = 256
+"""Queries of one row whose scores are held at once: bounds the memory of a long prompt."""
+
 
 def _wide(x: torch.Tensor) -> torch.Tensor:
     return x if x.dtype == torch.float64 else x.float()
@@ -102,31 +105,35 @@ def paged_attention(
 
     Query j of a row stands at position seq_len - query_len + j and sees the positions up to its
     own, at most the last `window` of them (0: all). `soft_cap` c bounds scores to c * tanh(s / c).
-    Rows of one length bucket are computed together; pages beyond seq_len are never read.
+    Rows of one query are computed together, others one by one in chunks; what no query sees is
+    never read into a result.
     """
     out = torch.zeros_like(q)
+    options = (scale, window, soft_cap)
     starts, lengths = batch.query_start.tolist(), batch.seq_lens.tolist()
     counts = [after - before for before, after in itertools.pairwise(starts)]
     decoding = [row for row, count in enumerate(counts) if count == 1 and lengths[row] > 0]
     if decoding:
         rows = torch.tensor(decoding, device=q.device)
-        tokens = batch.query_start[rows].long()
-        out[tokens] = _attend(
-            q[tokens, None], rows, k_cache, v_cache, batch, scale, window, soft_cap
-        )[:, 0]
+        tokens, ends = batch.query_start[rows].long(), batch.seq_lens[rows].long()
+        queries = q[tokens, None]
+        out[tokens] = _attend(queries, rows, ends, k_cache, v_cache, batch, *options)[:, 0]
     for row, count in enumerate(counts):
         if count > 1 and lengths[row] > 0:
             one = torch.tensor([row], device=q.device)
-            part = slice(starts[row], starts[row + 1])
-            out[part] = _attend(
-                q[None, part], one, k_cache, v_cache, batch, scale, window, soft_cap
-            )[0]
+            for first in range(0, count, QUERY_CHUNK):
+                last = min(first + QUERY_CHUNK, count)
+                part = slice(starts[row] + first, starts[row] + last)
+                end = torch.tensor([lengths[row] - count + last], device=q.device)
+                chunk = q[None, part]
+                out[part] = _attend(chunk, one, end, k_cache, v_cache, batch, *options)[0]
     return out
 
 
 def _attend(
     q: torch.Tensor,
     rows: torch.Tensor,
+    ends: torch.Tensor,
     k_cache: torch.Tensor,
     v_cache: torch.Tensor,
     batch: ForwardBatch,
@@ -134,11 +141,10 @@ def _attend(
     window: int,
     soft_cap: float,
 ) -> torch.Tensor:
-    """q [r, m, Hq, D] of r rows with m queries each."""
-    lengths = batch.seq_lens[rows].long()
-    seen = _visible(lengths, q.shape[1], window)
-    keys = _gather(k_cache, rows, lengths, batch)
-    values = _gather(v_cache, rows, lengths, batch)
+    """q [r, m, Hq, D] of r rows with m queries each, the last at position ends - 1."""
+    seen = _visible(ends, q.shape[1], window)
+    keys = _gather(k_cache, rows, seen.any(1), batch)
+    values = _gather(v_cache, rows, seen.any(1), batch)
     group = q.shape[2] // keys.shape[2]
     queries = _wide(q).view(*q.shape[:2], keys.shape[2], group, q.shape[3])
     scores = torch.einsum("rmhgd,rlhd->rhgml", queries, keys) * scale
@@ -148,11 +154,10 @@ def _attend(
     return torch.einsum("rhgml,rlhd->rmhgd", weights, values).flatten(2, 3).to(q.dtype)
 
 
-def _visible(lengths: torch.Tensor, num_queries: int, window: int) -> torch.Tensor:
-    """bool [r, m, L]: which positions each query sees."""
-    at = torch.arange(int(lengths.max()), device=lengths.device)
-    first = lengths[:, None] - num_queries
-    query = first + torch.arange(num_queries, device=lengths.device)
+def _visible(ends: torch.Tensor, num_queries: int, window: int) -> torch.Tensor:
+    """bool [r, m, L]: which of the positions to the last one each query sees."""
+    at = torch.arange(int(ends.max()), device=ends.device)
+    query = ends[:, None] - num_queries + torch.arange(num_queries, device=ends.device)
     seen = at <= query[..., None]
     if window > 0:
         seen &= at > query[..., None] - window
@@ -160,17 +165,16 @@ def _visible(lengths: torch.Tensor, num_queries: int, window: int) -> torch.Tens
 
 
 def _gather(
-    cache: torch.Tensor, rows: torch.Tensor, lengths: torch.Tensor, batch: ForwardBatch
+    cache: torch.Tensor, rows: torch.Tensor, seen: torch.Tensor, batch: ForwardBatch
 ) -> torch.Tensor:
-    """[r, L, Hkv, D] of the rows' pages, zero beyond each row's length."""
-    longest, block_size = int(lengths.max()), cache.shape[2]
-    num_blocks = -(-longest // block_size)
+    """[r, L, Hkv, D] of the rows' pages, zero where `seen` [r, L] is not."""
+    num_blocks = -(-seen.shape[1] // cache.shape[2])
     tables = batch.block_tables[batch.slots[rows].long(), :num_blocks].long()
-    at = torch.arange(num_blocks * block_size, device=rows.device)
-    valid = at < lengths[:, None]
-    owned = valid[:, ::block_size]
+    padding = num_blocks * cache.shape[2] - seen.shape[1]
+    live = torch.nn.functional.pad(seen, (0, padding))
+    owned = live.unflatten(1, (num_blocks, -1)).any(-1)
     pages = cache[torch.where(owned, tables, 0)].transpose(2, 3).flatten(1, 2)
-    return _wide(torch.where(valid[..., None, None], pages, 0))[:, :longest]
+    return _wide(torch.where(live[..., None, None], pages, 0))[:, : seen.shape[1]]
 
 
 def prepare_inputs(

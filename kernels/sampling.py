@@ -13,6 +13,14 @@ from octavo.kernels.sampling_tiles import best_kernel, pick_kernel, threshold_ke
 
 PART = 2048
 SEARCH_TILE = 8192
+COLUMNS = {
+    "temperature": torch.float32,
+    "top_k": torch.int32,
+    "top_p": torch.float32,
+    "min_p": torch.float32,
+    "seeds": torch.int64,
+    "positions": torch.int32,
+}
 
 
 def sample(
@@ -41,10 +49,9 @@ def sample(
         raise ValueError(f"logits {tuple(logits.shape)} must be [n, V] with contiguous rows.")
     num_rows, vocab = logits.shape
     columns = (temperature, top_k, top_p, min_p, seeds, positions)
-    if any(column.shape != (num_rows,) or not column.is_contiguous() for column in columns):
-        raise ValueError(f"Each parameter must have one entry for each of {num_rows} rows.")
-    if seeds.dtype != torch.int64:
-        raise ValueError(f"seeds must be int64, not {seeds.dtype}.")
+    for (name, dtype), column in zip(COLUMNS.items(), columns, strict=True):
+        if column.shape != (num_rows,) or column.dtype != dtype or not column.is_contiguous():
+            raise ValueError(f"{name} must be {dtype}, one entry for each of {num_rows} rows.")
     ids = torch.empty(num_rows, dtype=torch.int32, device=logits.device)
     if num_rows == 0:
         return ids

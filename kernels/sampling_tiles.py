@@ -118,14 +118,16 @@ def threshold_kernel(
     active = (top_k > 0) & (top_k < vocab) | (top_p < 1.0) | (min_p > 0.0)
     if (temperature > 0) & active:
         top = _row_max(row_ptr, vocab, temperature, TILE)
-        if min_p > 0.0:
+        # Under an infinite maximum nothing needs a filter: +inf wins anyway, all -inf tie.
+        finite = tl.abs(top) < float("inf")
+        if (min_p > 0.0) & finite:
             threshold = _key(top + tl.log(min_p))
-        if (top_k > 0) & (top_k < vocab):
+        if (top_k > 0) & (top_k < vocab) & finite:
             wanted = top_k.to(tl.float32)
             none = tl.full([], 0, tl.uint32)
             kth = _search(row_ptr, vocab, temperature, none, top, wanted, False, TILE)
             threshold = tl.maximum(threshold, kth)
-        if top_p < 1.0:
+        if (top_p < 1.0) & finite:
             threshold = _search(row_ptr, vocab, temperature, threshold, top, top_p, True, TILE)
     tl.store(keys_ptr + row, threshold.to(tl.int32, bitcast=True))
 
@@ -158,6 +160,8 @@ def _search(
     found = tl.full([], 0, tl.uint32)
     shift = tl.full([], 32 - DIGIT_BITS, tl.uint32)
     needed = wanted
+    # Any finite reference point keeps inf - inf out; an infinite logit weighs inf or nothing then.
+    top = tl.where(tl.abs(top) < float("inf"), top, 0.0)
     for step in range(32 // DIGIT_BITS):
         pivots = found | (digits.to(tl.uint32) << shift)
         above = _above(row_ptr, vocab, temperature, floor, top, pivots, MASS, TILE)

@@ -30,7 +30,7 @@ class Progress:
         self._listener = listener
         self._bars: dict[str, Any] = {}
         self._started: dict[str, float] = {}
-        self._last_line = 0.0
+        self._last_line = time.monotonic()
 
     def __call__(self, child: ChildProcess, status: Status) -> None:
         if child.role == "worker" and child.index > 0:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import groupby
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -157,13 +158,15 @@ def _check(plan: Plan, stored: dict[str, StoredTensor], config: ModelConfig, fol
 def _fill_randomly(plan: Plan, device: torch.device, seed: int, progress: Progress) -> None:
     """Norm weights 1, the rest normal: each whole tensor is drawn from its name, then sliced."""
     generator = torch.Generator(device=device)
-    for done, (name, placements) in enumerate(plan.items()):
+    done, total = 0, sum(_full_bytes(placements) for placements in plan.values())
+    for name, placements in plan.items():
         if "norm" in name:
             placements[0].target.fill_(1.0)
         else:
             generator.manual_seed(seed + zlib.crc32(name.encode()))
             _draw(placements, generator)
-        progress(done + 1, len(plan))
+        done += _full_bytes(placements)
+        progress(done, total)
 
 
 def _draw(placements: list[Placement], generator: torch.Generator) -> None:
@@ -173,3 +176,7 @@ def _draw(placements: list[Placement], generator: torch.Generator) -> None:
     for placement in placements:
         part = drawn.narrow(placement.dim, placement.start, placement.target.shape[placement.dim])
         placement.target.copy_(part)
+
+
+def _full_bytes(placements: list[Placement]) -> int:
+    return prod(placements[0].shape) * placements[0].target.element_size()

@@ -1,14 +1,9 @@
-"""Without a GPU the kernels run in Triton's interpreter, which must be chosen before its import."""
+"""Kernel tests run on the GPU where there is one, else in Triton's interpreter."""
 
 from __future__ import annotations
 
-import os
-
 import pytest
 import torch
-
-if not torch.cuda.is_available():
-    os.environ["TRITON_INTERPRET"] = "1"
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -44,12 +45,26 @@ SMALL = [
     (Case([30, 5], [70, 5], block_size=64), 9, 5.0),
     (Case([1, 1, 1], [70, 0, 1]), 0, 3.0),
     (Case([2, 0, 3], [8, 20, 3]), 0, 0.0),
+    (Case([1, 1, 1], [600, 0, 270], heads=2, kv_heads=1, dim=16), 0, 0.0),
+    (Case([1, 1, 1], [600, 2, 530], heads=2, kv_heads=1, dim=16), 280, 4.0),
 ]
 
 
 @pytest.mark.parametrize(("case", "window", "soft_cap"), SMALL)
 def test_small_batches(case: Case, window: int, soft_cap: float, device: str) -> None:
     check(case, device, window, soft_cap)
+
+
+def test_tokens_behind_the_last_row_give_zeros(device: str) -> None:
+    inputs = build(Case([3, 20], [40, 20]), device)
+    padding = torch.full((40, *inputs.q.shape[1:]), float("nan"), device=device)
+    padded = torch.cat([inputs.q, padding])
+    bare, out = (
+        paged_attention(q, inputs.k_cache, inputs.v_cache, inputs.batch, 0.1)
+        for q in (inputs.q, padded)
+    )
+    assert torch.equal(out[:23], bare)
+    assert not out[23:].any()
 
 
 def test_shapes_that_do_not_fit_are_refused(device: str) -> None:
@@ -109,6 +124,23 @@ def test_ragged_lengths_to_32k() -> None:
     }
     check(Case([1] * 8, lengths, **common), "cuda")
     check(Case([1, 17, 64, 1, 33, 5, 2, 128], lengths, **common), "cuda")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("queries", [[1, 1], [9, 100]])
+def test_pages_beyond_32_bit_offsets(queries: list[int]) -> None:
+    case = Case(queries, [700, 130], heads=8, kv_heads=8, dim=128, dtype=torch.bfloat16)
+    inputs = build(case, "cuda")
+    small = inputs.k_cache.shape[0]
+    shift = 2**31 // inputs.k_cache[0].numel()
+    k_cache, v_cache = (
+        torch.empty((shift + small, *cache.shape[1:]), dtype=cache.dtype, device="cuda")
+        for cache in (inputs.k_cache, inputs.v_cache)
+    )
+    k_cache[shift:], v_cache[shift:] = inputs.k_cache, inputs.v_cache
+    moved = replace(inputs.batch, block_tables=inputs.batch.block_tables + shift)
+    expected = paged_attention(inputs.q, inputs.k_cache, inputs.v_cache, inputs.batch, 0.1)
+    assert torch.equal(paged_attention(inputs.q, k_cache, v_cache, moved, 0.1), expected)
 
 
 @pytest.mark.gpu
