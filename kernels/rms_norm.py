@@ -43,8 +43,8 @@ def add_rms_norm(
 def _check(x: torch.Tensor, weight: torch.Tensor) -> None:
     if weight.dim() != 1 or x.dim() < 1 or x.shape[-1] != weight.shape[0]:
         raise ValueError(f"weight {tuple(weight.shape)} does not fit x {tuple(x.shape)}.")
-    if not weight.is_contiguous():
-        raise ValueError("weight must be contiguous.")
+    if x.stride(-1) != 1 or not weight.is_contiguous():
+        raise ValueError("weight and the rows of x must be contiguous.")
     if not 0 < weight.shape[0] <= MAX_HIDDEN:
         raise ValueError(f"hidden size {weight.shape[0]} is not between 1 and {MAX_HIDDEN}.")
 

@@ -30,7 +30,8 @@ class Progress:
         self._listener = listener
         self._bars: dict[str, Any] = {}
         self._started: dict[str, float] = {}
-        self._last_line = time.monotonic()
+        self._begun = time.monotonic()
+        self._last_line = 0.0
 
     def __call__(self, child: ChildProcess, status: Status) -> None:
         if child.role == "worker" and child.index > 0:
@@ -57,7 +58,8 @@ class Progress:
 
     def _write(self, line: str) -> None:
         self._listener(line)
-        if not self._stream.isatty():
+        quick = time.monotonic() - self._begun < SECONDS_PER_LINE  # not worth a line
+        if not (quick or self._stream.isatty()):
             log.info("%s", line)
 
     def close(self) -> None:

@@ -47,11 +47,11 @@ def test_lines_are_rare_and_tell_of_rank_0_alone(
     lines: list[str] = []
     show = Progress(lines.append, io.StringIO())
     caplog.set_level(logging.INFO)
-    for rank, seconds in ((0, 100.0), (1, 106.0), (0, 104.9), (0, 105.0), (0, 106.0), (0, 110.5)):
+    for rank, seconds in ((0, 100.0), (1, 106.0), (0, 104.9), (0, 105.0), (0, 106.0)):
         clock[0] = seconds
         show(Rank(rank), loading(1))  # type: ignore[arg-type]
     assert len(lines) == 2
-    assert caplog.messages == lines
+    assert caplog.messages == lines[1:]
 
 
 def test_a_bar_for_each_phase_on_a_terminal(caplog: pytest.LogCaptureFixture) -> None:
