@@ -25,6 +25,7 @@ from octavo.services.worker.weights import load_model
 from octavo.shared.config import EngineConfig
 from octavo.shared.messages import (
     REQUEST_ID_BYTES,
+    Logprobs,
     NewRow,
     Outputs,
     StepPlan,
@@ -32,6 +33,7 @@ from octavo.shared.messages import (
     Submit,
     pack,
     unpack,
+    unpack_floats,
 )
 from octavo.shared.sampling import SamplingParams
 
@@ -41,6 +43,10 @@ PEER = b"frontend-0"
 @dataclass
 class Answer:
     token_ids: list[int] = field(default_factory=list)
+    logprobs: list[list[tuple[int, float]]] = field(default_factory=list)
+    """(id, logprob) of each output: its own, then the most likely."""
+    prompt_logprobs: dict[int, list[tuple[int, float]]] = field(default_factory=dict)
+    """The same by prompt position."""
     cached_tokens: int = 0
     reason: str | None = None
     error: str | None = None
@@ -167,6 +173,20 @@ def collect(outputs: list[tuple[bytes, Outputs]], answers: dict[bytes, Answer]) 
             at = index * REQUEST_ID_BYTES
             answer = answers[message.request_ids[at : at + REQUEST_ID_BYTES]]
             answer.token_ids.append(int(token_id))
+        for index, entry in zip(unpack(message.logprob_rows), table(message.logprobs), strict=True):
+            at = int(index) * REQUEST_ID_BYTES
+            answers[message.request_ids[at : at + REQUEST_ID_BYTES]].logprobs.append(entry)
+        for part in message.prompt_logprobs:
+            positions = enumerate(table(part.values), start=part.start)
+            answers[part.request_id].prompt_logprobs.update(positions)
         for end in message.finished:
             answers[end.request_id].reason = end.reason
             answers[end.request_id].error = end.error
+
+
+def table(values: Logprobs | None) -> list[list[tuple[int, float]]]:
+    if values is None:
+        return []
+    ids = unpack(values.token_ids).reshape(-1, values.width).tolist()
+    logprobs = unpack_floats(values.logprobs).reshape(-1, values.width).tolist()
+    return [list(zip(*pair, strict=True)) for pair in zip(ids, logprobs, strict=True)]

@@ -18,14 +18,14 @@ from octavo.shared.sampling import SamplingParams
 
 PROMPTS = [list(range(3, 3 + length)) for length in (5, 23, 39)]
 PARAMS = [
-    SamplingParams(temperature=0.0, max_tokens=24),
-    SamplingParams(temperature=0.0, max_tokens=24),
-    SamplingParams(temperature=0.9, top_p=0.9, seed=5, max_tokens=24),
+    SamplingParams(temperature=0.0, max_tokens=64),
+    SamplingParams(temperature=0.0, max_tokens=64),
+    SamplingParams(temperature=0.9, top_p=0.9, seed=5, max_tokens=64),
 ]
 
 
 def outcome(path: Path, parallel: Parallel, device: str = "cpu") -> dict[str, object]:
-    harness = Harness(path, max_model_len=64, parallel=parallel, device=device)
+    harness = Harness(path, max_model_len=128, parallel=parallel, device=device)
     answers = harness.generate(PROMPTS, PARAMS)
     logits = harness.forward(PROMPTS[1])
     return {"ids": [answer.token_ids for answer in answers], "logits": logits[-1].tolist()}

@@ -96,9 +96,10 @@ def test_greedy_ids_however_it_is_batched(checkpoint: tuple[str, Path, Any]) -> 
 def test_preemption_changes_nothing(checkpoint: tuple[str, Path, Any]) -> None:
     name, path, _ = checkpoint
     length = context_of(name)
+    count = min(NEW_TOKENS, length - 20)
     prompts = [prompt_of(20, seed) for seed in range(6)]
-    wanted = [params(40)] * 3 + [
-        SamplingParams(temperature=1.0, seed=seed, max_tokens=40) for seed in range(3)
+    wanted = [params(count)] * 3 + [
+        SamplingParams(temperature=1.0, seed=seed, max_tokens=count) for seed in range(3)
     ]
     roomy = Harness(path, max_model_len=length)
     expected = [answer.token_ids for answer in roomy.generate(prompts, wanted)]

@@ -1,0 +1,54 @@
+"""A model that cannot run is refused before it is loaded, with the numbers."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from octavo.services.worker.kv_cache import GIB, Budget, KVSpec, check_fit, count_blocks
+from octavo.shared.config import EngineConfig
+from octavo.shared.errors import ConfigError
+
+SPEC = KVSpec(num_layers=32, num_kv_heads=8, head_dim=128, block_size=64, dtype=torch.bfloat16)
+CONFIG = EngineConfig(model="x", max_model_len=8192)
+
+
+def budget(usable: int) -> Budget:
+    return Budget(total=24 * GIB, free=23 * GIB, usable=usable)
+
+
+def test_bytes_of_a_block() -> None:
+    assert SPEC.bytes_per_block == 64 * 131_072
+
+
+def test_what_fits_passes() -> None:
+    check_fit(CONFIG, SPEC, 15 * GIB, budget(16 * GIB))
+
+
+def test_weights_that_do_not_fit() -> None:
+    with pytest.raises(ConfigError, match=r"need 30\.00 GiB, but 22\.00 GiB of .*24\.00 GiB"):
+        check_fit(CONFIG, SPEC, 30 * GIB, budget(22 * GIB))
+
+
+def test_a_context_that_does_not_fit_says_what_would() -> None:
+    with pytest.raises(ConfigError, match=r"max_model_len 8192 .* About 4096 tokens would fit"):
+        check_fit(CONFIG, SPEC, 15 * GIB, budget(15 * GIB + GIB // 2))
+
+
+def test_blocks_are_what_memory_holds() -> None:
+    assert count_blocks(CONFIG, SPEC, 2 * GIB) == 256
+    with pytest.raises(ConfigError, match=r"64 tokens|4096 tokens"):
+        count_blocks(CONFIG, SPEC, GIB // 2)
+
+
+def test_an_explicit_size_wins() -> None:
+    config = EngineConfig(model="x", max_model_len=64, kv_cache_memory_bytes=GIB)
+    assert count_blocks(config, SPEC, 50 * GIB) == 128
+
+
+def test_allocation_has_the_caches_shape() -> None:
+    spec = KVSpec(2, 3, 8, 16, torch.float32)
+    caches = spec.allocate(5, torch.device("cpu"))
+    assert len(caches) == 2
+    assert caches[0][0].shape == (5, 3, 16, 8)
+    assert sum(t.numel() * 4 for pair in caches for t in pair) == 5 * spec.bytes_per_block
