@@ -17,6 +17,7 @@ import msgspec
 from octavo.shared.errors import ConfigError
 
 MAX_HEADER = 100 << 20
+INDEX = "model.safetensors.index.json"
 ITEM_BYTES = {
     "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1,
     "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1,
@@ -31,27 +32,81 @@ class Entry(msgspec.Struct):
     data_offsets: tuple[int, int]
 
 
+class Index(msgspec.Struct):
+    """A sharded checkpoint's index: the file of every tensor."""
+
+    weight_map: dict[str, str]
+
+
 @dataclass(frozen=True)
 class StoredTensor:
     path: Path
     name: str
+    dtype: str
     shape: tuple[int, ...]
     num_bytes: int
 
 
 def stored_tensors(folder: Path) -> dict[str, StoredTensor]:
-    """Every tensor of the folder's files. Raises ConfigError naming file and tensor."""
-    paths = sorted(folder.glob("*.safetensors"))
-    if not paths:
-        raise ConfigError(f"{folder}: no *.safetensors file.")
+    """Every tensor of the checkpoint. Raises ConfigError naming file and tensor.
+
+    The index says which files belong to it, then model.safetensors, then all *.safetensors:
+    some repositories carry the same weights in another format beside.
+    """
+    weight_map = _weight_map(folder / INDEX)
     tensors: dict[str, StoredTensor] = {}
-    for path in paths:
-        tensors.update(_read_header(path))
-    _check_index(folder, tensors)
+    for path in _files(folder, weight_map):
+        for name, tensor in _read_header(path).items():
+            if name in tensors:
+                raise ConfigError(f"{path}: tensor {name} is in {tensors[name].path.name} too.")
+            tensors[name] = tensor
+    for name, file in weight_map.items():
+        if name not in tensors or tensors[name].path.name != file:
+            raise ConfigError(f"{folder / INDEX}: tensor {name} is not in {file}.")
     return tensors
 
 
+def _weight_map(path: Path) -> dict[str, str]:
+    if not path.exists():
+        return {}
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Index).weight_map
+    except (OSError, msgspec.DecodeError, RecursionError) as error:
+        raise ConfigError(f"{path}: not a valid index: {error}") from error
+
+
+def _files(folder: Path, weight_map: dict[str, str]) -> list[Path]:
+    present = {path.name: path for path in sorted(folder.glob("*.safetensors"))}
+    for name, file in weight_map.items():
+        if file not in present:  # a name with a path in it never is
+            raise ConfigError(f"{folder / INDEX}: tensor {name} should be in {file}: no such file.")
+    wanted = set(weight_map.values()) or {"model.safetensors"} & present.keys() or set(present)
+    if not wanted:
+        raise ConfigError(f"{folder}: no *.safetensors file.")
+    return [present[file] for file in sorted(wanted)]
+
+
 def _read_header(path: Path) -> dict[str, StoredTensor]:
+    try:
+        size, header_bytes = _header_bytes(path)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    header = _decode(path, header_bytes)
+    _check_offsets(path, header, size - 8 - len(header_bytes))
+    return {
+        name: StoredTensor(
+            path,
+            name,
+            entry.dtype,
+            tuple(entry.shape),
+            entry.data_offsets[1] - entry.data_offsets[0],
+        )
+        for name, entry in header.items()
+    }
+
+
+def _header_bytes(path: Path) -> tuple[int, bytes]:
+    """(size of the file, its header)."""
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         length = int.from_bytes(file.read(8), "little")
@@ -59,14 +114,7 @@ def _read_header(path: Path) -> dict[str, StoredTensor]:
             raise ConfigError(
                 f"{path}: header length {length} does not fit a file of {size} bytes."
             )
-        header = _decode(path, file.read(length))
-    _check_offsets(path, header, size - 8 - length)
-    return {
-        name: StoredTensor(
-            path, name, tuple(entry.shape), entry.data_offsets[1] - entry.data_offsets[0]
-        )
-        for name, entry in header.items()
-    }
+        return size, file.read(length)
 
 
 def _decode(path: Path, data: bytes) -> dict[str, Entry]:
@@ -74,7 +122,7 @@ def _decode(path: Path, data: bytes) -> dict[str, Entry]:
         raw: dict[str, Any] = msgspec.json.decode(data, type=dict[str, Any])
         raw.pop("__metadata__", None)
         return msgspec.convert(raw, dict[str, Entry])
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise ConfigError(f"{path}: the header is not valid: {error}") from error
 
 
@@ -90,17 +138,3 @@ def _check_offsets(path: Path, header: dict[str, Entry], data_bytes: int) -> Non
         if first < end or last > data_bytes:
             raise ConfigError(f"{path}: tensor {name} overlaps another or lies outside the file.")
         end = last
-
-
-def _check_index(folder: Path, tensors: dict[str, StoredTensor]) -> None:
-    """A sharded checkpoint's index names every tensor: a missing shard shows here."""
-    index = folder / "model.safetensors.index.json"
-    if not index.exists():
-        return
-    try:
-        weight_map = msgspec.json.decode(index.read_bytes())["weight_map"]
-    except (msgspec.DecodeError, KeyError, TypeError) as error:
-        raise ConfigError(f"{index}: not a valid index.") from error
-    for name, file in weight_map.items():
-        if name not in tensors:
-            raise ConfigError(f"{index}: tensor {name} should be in {file}, which lacks it.")

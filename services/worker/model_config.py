@@ -8,16 +8,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from octavo.shared.errors import ConfigError
 
+Count = Annotated[int, msgspec.Meta(ge=1, le=2**24)]
+Positive = Annotated[float, msgspec.Meta(gt=0)]
+WINDOWED = ("MistralForCausalLM", "Phi3ForCausalLM")
+"""Families whose sliding_window counts as it stands; in Llama's it means nothing."""
+SWITCHED = ("Qwen2ForCausalLM", "Qwen3ForCausalLM")
+"""Families where use_sliding_window switches it on, in the last layers."""
+
 
 @dataclass(frozen=True)
 class RopeConfig:
-    """`kind` default, linear, dynamic, llama3, yarn or longrope; `parameters` as in the file."""
+    """`kind` default, linear, dynamic, llama3, yarn or longrope; `parameters`: those given."""
 
     kind: str
     theta: float
@@ -58,49 +65,69 @@ class ModelConfig:
         """Read `folder`/config.json. Raises ConfigError naming the file and the field."""
         path = Path(folder) / "config.json"
         try:
-            raw = msgspec.json.decode(path.read_bytes(), type=RawConfig)
-        except (OSError, msgspec.DecodeError) as error:
+            return _resolve(msgspec.json.decode(path.read_bytes(), type=RawConfig))
+        except (OSError, msgspec.DecodeError, RecursionError, ConfigError) as error:
             raise ConfigError(f"{path}: {error}") from error
-        if raw.hidden_act != "silu":
-            raise ConfigError(f"{path}: hidden_act {raw.hidden_act!r} is not supported, only silu.")
-        return _resolve(raw)
+
+
+class RawRope(msgspec.Struct):
+    """rope_scaling or rope_parameters, for every kind at once."""
+
+    rope_type: str | None = None
+    type: str | None = None
+    rope_theta: Positive | None = None
+    partial_rotary_factor: Positive | None = None
+    factor: Positive | None = None
+    original_max_position_embeddings: Count | None = None
+    low_freq_factor: Positive | None = None
+    high_freq_factor: Positive | None = None
+    short_factor: list[Positive] | None = None
+    long_factor: list[Positive] | None = None
+    attention_factor: float | None = None
+    beta_fast: float | None = None
+    beta_slow: float | None = None
+    mscale: float | None = None
+    mscale_all_dim: float | None = None
+    truncate: bool | None = None
 
 
 class RawConfig(msgspec.Struct):
     """The fields that are read, as transformers writes them."""
 
-    architectures: list[str]
-    hidden_size: int
-    intermediate_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    vocab_size: int
-    num_key_value_heads: int | None = None
-    head_dim: int | None = None
+    architectures: Annotated[list[str], msgspec.Meta(min_length=1)]
+    hidden_size: Count
+    intermediate_size: Count
+    num_hidden_layers: Count
+    num_attention_heads: Count
+    vocab_size: Count
+    num_key_value_heads: Count | None = None
+    head_dim: Count | None = None
     hidden_act: str = "silu"
     rms_norm_eps: float = 1e-6
-    max_position_embeddings: int = 2048
-    original_max_position_embeddings: int | None = None
-    rope_theta: float | None = None
-    rope_scaling: dict[str, Any] | None = None
-    rope_parameters: dict[str, Any] | None = None
-    partial_rotary_factor: float | None = None
+    max_position_embeddings: Count = 2048
+    original_max_position_embeddings: Count | None = None
+    rope_theta: Positive | None = None
+    rope_scaling: RawRope | None = None
+    rope_parameters: RawRope | None = None
+    partial_rotary_factor: Positive | None = None
     attention_bias: bool = False
     mlp_bias: bool = False
     tie_word_embeddings: bool = False
-    sliding_window: int | None = None
+    sliding_window: Annotated[int, msgspec.Meta(ge=0)] | None = None
     use_sliding_window: bool | None = None
-    max_window_layers: int | None = None
+    max_window_layers: int = 28
     layer_types: list[str] | None = None
     torch_dtype: str | None = None
     dtype: str | None = None
+    quantization_config: dict[str, Any] | None = None
 
 
 def _resolve(raw: RawConfig) -> ModelConfig:
+    _check(raw)
     heads = raw.num_attention_heads
     head_dim = raw.head_dim or raw.hidden_size // heads
     return ModelConfig(
-        architecture=raw.architectures[0] if raw.architectures else "",
+        architecture=raw.architectures[0],
         hidden_size=raw.hidden_size,
         intermediate_size=raw.intermediate_size,
         num_layers=raw.num_hidden_layers,
@@ -119,27 +146,44 @@ def _resolve(raw: RawConfig) -> ModelConfig:
     )
 
 
+def _check(raw: RawConfig) -> None:
+    """What a field's type cannot say."""
+    heads, kv_heads = raw.num_attention_heads, raw.num_key_value_heads
+    if raw.hidden_act != "silu":
+        raise ConfigError(f"hidden_act {raw.hidden_act!r} is not supported, only silu.")
+    if raw.quantization_config is not None:
+        method = raw.quantization_config.get("quant_method")
+        raise ConfigError(f"quantization_config: quantized weights ({method}) are not supported.")
+    if kv_heads and heads % kv_heads:
+        raise ConfigError(f"num_key_value_heads {kv_heads} does not divide {heads} heads.")
+
+
 def _windows(raw: RawConfig) -> list[int]:
-    window = raw.sliding_window or 0
+    family, window = raw.architectures[0], raw.sliding_window or 0
     layers = range(raw.num_hidden_layers)
-    if raw.use_sliding_window is False:
+    if family not in WINDOWED and not (family in SWITCHED and raw.use_sliding_window):
         return [0 for _ in layers]
     if raw.layer_types is not None:
+        if len(raw.layer_types) != len(layers):
+            raise ConfigError(f"layer_types has {len(raw.layer_types)} of {len(layers)} layers.")
         return [window if kind == "sliding_attention" else 0 for kind in raw.layer_types]
-    if raw.use_sliding_window and raw.max_window_layers is not None:
-        return [window if layer >= raw.max_window_layers else 0 for layer in layers]
-    return [window for _ in layers]
+    first = raw.max_window_layers if family in SWITCHED else 0
+    return [window if layer >= first else 0 for layer in layers]
 
 
 def _rope(raw: RawConfig, head_dim: int) -> RopeConfig:
-    parameters = dict(raw.rope_parameters or raw.rope_scaling or {})
+    given = raw.rope_parameters or raw.rope_scaling or RawRope()
+    fields = msgspec.structs.asdict(given)
+    parameters = {name: value for name, value in fields.items() if value is not None}
     if raw.original_max_position_embeddings:
         parameters["original_max_position_embeddings"] = raw.original_max_position_embeddings
-    partial = parameters.get("partial_rotary_factor") or raw.partial_rotary_factor or 1.0
+    rotary_dim = int(head_dim * (given.partial_rotary_factor or raw.partial_rotary_factor or 1.0))
+    if rotary_dim % 2 or not 2 < rotary_dim <= head_dim:
+        raise ConfigError(f"partial_rotary_factor: cannot rotate {rotary_dim} of {head_dim} dims.")
     return RopeConfig(
-        kind=parameters.get("rope_type") or parameters.get("type") or "default",
-        theta=parameters.get("rope_theta") or raw.rope_theta or 10000.0,
-        rotary_dim=int(head_dim * partial),
+        kind=given.rope_type or given.type or "default",
+        theta=given.rope_theta or raw.rope_theta or 10000.0,
+        rotary_dim=rotary_dim,
         parameters=parameters,
         max_position_embeddings=raw.max_position_embeddings,
     )

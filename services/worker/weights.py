@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from octavo.services.worker.checkpoint import StoredTensor, stored_tensors
 from octavo.services.worker.layers.placement import Placement
@@ -28,6 +28,7 @@ Plan = dict[str, list[Placement]]
 
 READERS = 8
 DUMMY_STD = 0.02
+FLOATS = ("F64", "F32", "F16", "BF16")
 IGNORED = ("rotary_emb.inv_freq", "masked_bias")
 
 
@@ -106,13 +107,17 @@ def _read(plan: Plan, config: ModelConfig, folder: Path, progress: Progress) -> 
     @torch.inference_mode()  # it is per thread
     def read(tensors: list[StoredTensor]) -> None:
         nonlocal done
-        with safe_open(tensors[0].path, framework="pt") as file:
-            for tensor in tensors:
-                for placement in plan[tensor.name]:
-                    _copy(file.get_slice(tensor.name), placement)
-                with lock:
-                    done += tensor.num_bytes
-                    progress(done, total)
+        path = tensors[0].path
+        try:
+            with safe_open(path, framework="pt") as file:
+                for tensor in tensors:
+                    for placement in plan[tensor.name]:
+                        _copy(file.get_slice(tensor.name), placement)
+                    with lock:
+                        done += tensor.num_bytes
+                        progress(done, total)
+        except (OSError, SafetensorError) as error:
+            raise ConfigError(f"{path}: {error}") from error
 
     with ThreadPoolExecutor(READERS) as pool:
         for _ in pool.map(read, _portions([stored[name] for name in plan])):
@@ -143,10 +148,12 @@ def _check(plan: Plan, stored: dict[str, StoredTensor], config: ModelConfig, fol
     for name, placements in plan.items():
         if name not in stored:
             raise ConfigError(f"{folder}: tensor {name} is missing from the checkpoint.")
-        expected = placements[0].shape
-        if stored[name].shape != expected:
+        tensor, expected = stored[name], placements[0].shape
+        if tensor.dtype not in FLOATS:
+            raise ConfigError(f"{tensor.path}: tensor {name} is stored as {tensor.dtype}.")
+        if tensor.shape != expected:
             raise ConfigError(
-                f"{stored[name].path}: tensor {name} has shape {list(stored[name].shape)}, "
+                f"{tensor.path}: tensor {name} has shape {list(tensor.shape)}, "
                 f"expected {list(expected)}."
             )
     for name in stored.keys() - plan.keys():

@@ -110,7 +110,10 @@ def _longrope(rope: RopeConfig, max_model_len: int) -> Frequencies:
     """Searched factors a dimension: one set within the trained length, one beyond."""
     given = rope.parameters
     name = "long_factor" if max_model_len > rope.original_max else "short_factor"
-    frequencies = _plain(rope.theta, rope) / torch.tensor(given[name], dtype=torch.float32)
+    frequencies = _plain(rope.theta, rope)
+    if len(given[name]) != len(frequencies):
+        raise ConfigError(f"config.json: {name} needs {len(frequencies)} numbers.")
+    frequencies = frequencies / torch.tensor(given[name], dtype=torch.float32)
     factor = given.get("factor") or rope.max_position_embeddings / rope.original_max
     attention = given.get("attention_factor")
     if attention is None:
