@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -26,7 +27,9 @@ def run_ranks(size: int, folder: Path, paths: list[Path]) -> list[dict[str, obje
     def start(rank: int) -> subprocess.Popen[str]:
         script = [sys.executable, str(SUPPORT / "parallel_rank.py"), str(rank), str(size)]
         command = [*script, str(folder / f"meet-{size}"), *map(str, paths)]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        path = os.pathsep.join([str(SUPPORT), os.environ.get("PYTHONPATH", "")])
+        environment = {**os.environ, "PYTHONPATH": path}  # under PYTHONSAFEPATH too
+        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
 
     ranks = [start(rank) for rank in range(size)]
     printed = [rank.communicate(timeout=120)[0] for rank in ranks]
