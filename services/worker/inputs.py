@@ -13,7 +13,7 @@ import torch
 from octavo.kernels import ops
 from octavo.kernels.batch import ForwardBatch
 from octavo.services.worker.slots import Rows, SlotTable
-from octavo.services.worker.staging import Column, Staging
+from octavo.services.worker.staging import Column, Staging, to_device
 from octavo.shared.messages import StepPlan, unpack
 
 
@@ -49,10 +49,8 @@ class StepInputs:
             self._scatter(np.concatenate(cells), blocks)
 
     def _scatter(self, cells: npt.NDArray[np.int64], blocks: npt.NDArray[np.int32]) -> None:
-        device = self.block_tables.device
         both = torch.from_numpy(np.stack([cells, blocks.astype(np.int64)]))
-        if device.type == "cuda":
-            both = both.pin_memory().to(device, non_blocking=True)
+        both = to_device(both, self.block_tables.device)
         self.block_tables.view(-1).index_copy_(0, both[0], both[1].int())
 
     def stage(self, rows: Rows, table: SlotTable, pad_to: int = 0) -> None:

@@ -81,8 +81,13 @@ def check_fit(config: EngineConfig, spec: KVSpec, weight_bytes: int, budget: Bud
 
 
 def count_blocks(config: EngineConfig, spec: KVSpec, available: int) -> int:
-    """Blocks of the cache, given the bytes left for it. Raises ConfigError when too few."""
+    """Blocks of the cache, given the bytes left for it. Raises ConfigError when too few, or when
+    kv_cache_memory_bytes asks for more than there are."""
     wanted = config.kv_cache_memory_bytes or available
+    if wanted > available:
+        raise ConfigError(
+            f"kv_cache_memory_bytes asks for {_gib(wanted)}, but {_gib(available)} are left."
+        )
     num_blocks = max(wanted, 0) // spec.bytes_per_block
     needed = blocks_for(config.max_model_len or 1, spec)
     if num_blocks < needed:

@@ -15,6 +15,7 @@ from octavo.kernels import ops
 from octavo.services.worker.causal_lm import CausalLM
 from octavo.services.worker.inputs import StepInputs
 from octavo.services.worker.slots import Rows, SlotTable
+from octavo.services.worker.staging import to_device
 from octavo.shared.messages import NewRow
 
 IN_PROMPT = 1 << 30
@@ -59,7 +60,7 @@ class Sampler:
         """Count what a penalized request has said so far."""
         if not row.sampling.has_penalties:
             return
-        tokens = torch.from_numpy(self.table.tokens[row.slot].astype(np.int64)).to(self.device)
+        tokens = self._index(self.table.tokens[row.slot])
         prompt, output = tokens[: row.prompt_len], tokens[row.prompt_len :]
         counts = self.counts[row.slot].zero_()
         counts.index_add_(0, output, torch.ones_like(output, dtype=torch.int32))
@@ -133,7 +134,7 @@ class Sampler:
         if cells:
             index, tokens, values = zip(*cells, strict=True)
             where = (self._index(np.array(index)), self._index(np.array(tokens)))
-            added = torch.tensor(values, dtype=logits.dtype, device=self.device)
+            added = to_device(torch.tensor(values, dtype=logits.dtype), self.device)
             logits.index_put_(where, added, accumulate=True)
 
     def _row_bias(self, rows: Rows, index: int) -> list[tuple[int, float]]:
@@ -175,8 +176,5 @@ class Sampler:
         return PromptPart(row, start, values)
 
     def _index(self, values: np.ndarray) -> torch.Tensor:
-        """A host index on the device, as int64, without a wait."""
-        index = torch.from_numpy(np.asarray(values, np.int64))
-        if self.device.type == "cuda":
-            index = index.pin_memory().to(self.device, non_blocking=True)
-        return index
+        """A host index on the device, as int64."""
+        return to_device(torch.from_numpy(np.asarray(values, np.int64)), self.device)

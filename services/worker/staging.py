@@ -79,3 +79,10 @@ def _numpy_views(
     buffer: torch.Tensor, columns: dict[str, Column]
 ) -> dict[str, npt.NDArray[np.generic]]:
     return {name: view.numpy() for name, view in _torch_views(buffer, columns).items()}
+
+
+def to_device(host: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A copy that the host does not wait for; for what is too rare to have a column."""
+    if device.type != "cuda":
+        return host
+    return host.pin_memory().to(device, non_blocking=True)

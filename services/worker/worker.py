@@ -95,7 +95,7 @@ def _bind_cache(
     """Size the cache by what a full step leaves free, and bind it."""
     runner.bind(spec.allocate(1, device))
     warm_up(runner)
-    available = CPU_KV_BYTES
+    available = config.kv_cache_memory_bytes or CPU_KV_BYTES
     if device.type == "cuda":
         available = budget.usable - _peak_use(budget, device) - GRAPH_RESERVE
     num_blocks = count_blocks(config, spec, available)

@@ -10,6 +10,8 @@ import torch
 from engine_harness import Harness
 from model_checkpoints import VARIANTS, VOCAB, make_checkpoint
 
+from octavo.services.worker.model_runner import Launched
+from octavo.shared.messages import StepPlan
 from octavo.shared.sampling import SamplingParams
 
 pytestmark = pytest.mark.gpu
@@ -50,3 +52,24 @@ def test_bfloat16_is_as_close_as_transformers(name: str, tmp_path: Path) -> None
     harness = Harness(tmp_path, max_model_len=64, device="cuda", dtype=torch.bfloat16)
     ours = harness.forward(prompt).cpu()
     assert (ours - exact).norm() < 1.3 * (theirs - exact).norm() + 1e-3 * exact.norm()
+
+
+def test_no_step_waits_for_the_device(tmp_path: Path) -> None:
+    """Chunked prompts, decodes by graph, every way of sampling: `execute` only enqueues."""
+    make_checkpoint("llama", tmp_path)
+    harness = Harness(
+        tmp_path, device="cuda", graphs=True, budget=16, max_model_len=64, max_num_seqs=8
+    )
+    harness.generate(PROMPTS, PARAMS)  # compiles what there is to compile
+    execute = harness.runner.execute
+
+    def watched(plan: StepPlan) -> Launched:
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            return execute(plan)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+    harness.runner.execute = watched  # type: ignore[method-assign]
+    answers = harness.generate(PROMPTS, PARAMS)
+    assert [len(answer.token_ids) for answer in answers] == [24] * len(PROMPTS)

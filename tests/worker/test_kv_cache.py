@@ -44,6 +44,8 @@ def test_blocks_are_what_memory_holds() -> None:
 def test_an_explicit_size_wins() -> None:
     config = EngineConfig(model="x", max_model_len=64, kv_cache_memory_bytes=GIB)
     assert count_blocks(config, SPEC, 50 * GIB) == 128
+    with pytest.raises(ConfigError, match=r"asks for 1\.00 GiB, but 0\.50 GiB are left"):
+        count_blocks(config, SPEC, GIB // 2)
 
 
 def test_allocation_has_the_caches_shape() -> None:
