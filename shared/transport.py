@@ -26,9 +26,13 @@ log = logging.getLogger(__name__)
 
 
 class Codec(Generic[R]):
-    """Encoder for anything, decoder for one union."""
+    """Encoder for anything, decoder for one union.
 
-    def __init__(self, receives: Any) -> None:
+    `strict`: a malformed frame raises, for a receiver that would be wrong without it.
+    """
+
+    def __init__(self, receives: Any, strict: bool = False) -> None:
+        self._strict = strict
         self._encoder = msgspec.msgpack.Encoder()
         self._decoder: msgspec.msgpack.Decoder[R] = msgspec.msgpack.Decoder(receives)
         self.num_malformed = 0
@@ -37,10 +41,12 @@ class Codec(Generic[R]):
         return self._encoder.encode(message)
 
     def decode(self, frame: bytes) -> R | None:
-        """The message, or None for a frame that is none."""
+        """The message, or None for a frame that is none. Raises DecodeError where strict."""
         try:
             return self._decoder.decode(frame)
         except msgspec.DecodeError as error:
+            if self._strict:
+                raise
             self.num_malformed += 1
             log.warning("dropped a malformed frame of %d bytes: %s", len(frame), error)
             return None
@@ -95,8 +101,10 @@ class Hub(Generic[S, R]):
 class Spoke(Generic[S, R]):
     """The connecting end, named `peer` at the hub. For one thread."""
 
-    def __init__(self, directory: Path, name: str, peer: bytes, receives: Any) -> None:
-        self._codec: Codec[R] = Codec(receives)
+    def __init__(
+        self, directory: Path, name: str, peer: bytes, receives: Any, strict: bool = False
+    ) -> None:
+        self._codec: Codec[R] = Codec(receives, strict)
         self.socket = _open(zmq.DEALER)
         self.socket.setsockopt(zmq.IDENTITY, peer)
         self.socket.connect(address(directory, name))

@@ -79,8 +79,7 @@ def _prompt_list(prompt: str | list[str | int | list[int]] | None) -> Sequence[s
 def _checked(prompt: Prompt, truncate: int | None, model: ModelInfo) -> Prompt:
     if not prompt.ids:
         raise _bad_prompt("The prompt is empty.")
-    if prompt.text is None:
-        check_ids(prompt.ids, model.vocab_size, "prompt")
+    check_ids(prompt.ids, model.vocab_size, "prompt")  # a tokenizer may know more than the model
     if truncate is None:
         return prompt
     kept = prompt.ids[-_kept(truncate, model) :]

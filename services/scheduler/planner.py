@@ -125,6 +125,8 @@ class Planner:
 
     def _next_key_in(self, draft: Draft, request: Request, hits: list[int]) -> bool:
         """Whether this very step computes the next block: in one step's time it is a hit."""
+        if request.sampling.prompt_logprobs is not None:
+            return False  # never takes a hit, so there is none to wait for
         wanted = (len(request.token_ids) - 1) // self._limits.block_size
         return len(hits) < min(wanted, len(request.keys)) and request.keys[len(hits)] in draft.keys
 

@@ -73,12 +73,15 @@ class Request:
 
     @classmethod
     def of(cls, peer: bytes, submit: Submit, serial: int, limits: Limits) -> Request:
-        """Raise ValueError for a bad id, and for a prompt that is empty or no int32 column."""
+        """Raise ValueError for a bad request id, and for a prompt that is empty, no int32 column,
+        or holds ids that the model does not have."""
         if len(submit.request_id) != REQUEST_ID_BYTES:
             raise ValueError("request id of a wrong length")
         token_ids = unpack(submit.prompt_ids)
         if not len(token_ids):
             raise ValueError("empty prompt")
+        if token_ids.min() < 0 or token_ids.max() >= limits.vocab_size:
+            raise ValueError("token id outside the vocabulary")
         params = submit.sampling
         limit = limits.max_model_len
         if params.max_tokens is not None:

@@ -43,7 +43,8 @@ def python_module(role: str) -> list[str]:
 def child_environment(environ: Mapping[str, str], config: ProcessConfig) -> dict[str, str]:
     """The allow-listed part of `environ`: no secret reaches a child that has no use for it.
 
-    Ranks on one CPU share its cores, unless the user has said how many threads each may have.
+    On a CPU the ranks share the cores but one, which the other processes need: a thread that
+    spins for a core it cannot get makes a step many times slower. The user's own setting wins.
     """
     passed = {
         name: value
@@ -51,9 +52,10 @@ def child_environment(environ: Mapping[str, str], config: ProcessConfig) -> dict
         if PASSED_ON.fullmatch(name) and not SECRET.fullmatch(name)
     }
     engine = config.server.engine
-    if config.role == "worker" and engine.device == "cpu" and engine.tensor_parallel_size > 1:
-        threads = max(len(os.sched_getaffinity(0)) // engine.tensor_parallel_size, 1)
-        passed.setdefault("OMP_NUM_THREADS", str(threads))
+    if config.role == "worker" and engine.device == "cpu":
+        cores = len(os.sched_getaffinity(0)) - 1
+        passed.setdefault("OMP_NUM_THREADS", str(max(cores // engine.tensor_parallel_size, 1)))
+        passed.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     return passed
 
 

@@ -110,7 +110,7 @@ def _eos_ids(file: ModelFile, generation: dict[str, Any], tokenizer: Path) -> li
     """Every id that one of the files calls the end: chat models spread them over all three."""
     ids = [*_ids(generation.get("eos_token_id")), *_ids(file.eos_token_id)]
     ids += _tokenizer_eos(tokenizer)
-    return list(dict.fromkeys(ids))
+    return [token_id for token_id in dict.fromkeys(ids) if 0 <= token_id < file.vocab_size]
 
 
 def _tokenizer_eos(directory: Path) -> list[int]:

@@ -44,14 +44,14 @@ class ModelRunner:
         )
         self.sampler = Sampler(model, self.table, self.inputs, vocab_size)
         self.graphs: DecodeGraphs | None = None
-        self._max_len = max_len
+        self.max_len = max_len
 
     def bind(self, caches: list[KVPair]) -> None:
         self.model.bind_kv_cache(caches)
 
     def capture(self, progress: Progress) -> None:
         """Turn decode steps into CUDA graphs from now on."""
-        graphs = DecodeGraphs(self.model, self.inputs, len(self.table.known), self._max_len)
+        graphs = DecodeGraphs(self.model, self.inputs, len(self.table.known), self.max_len)
         graphs.capture(progress)
         self.graphs = graphs
 

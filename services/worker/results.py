@@ -80,10 +80,7 @@ class ResultSender:
 
 def to_host(sampled: Sampled) -> Sampled:
     """The same with every tensor on the host; pinned and not yet there when it was on a GPU."""
-    prompt = [
-        PromptPart(part.row, part.start, [_host_all(values) for values in part.values])
-        for part in sampled.prompt
-    ]
+    prompt = [PromptPart(part.row, part.start, _host_all(part.values)) for part in sampled.prompt]
     return Sampled(
         ids=None if sampled.ids is None else _host(sampled.ids),
         logprob_rows=sampled.logprob_rows,
@@ -117,7 +114,7 @@ def finish(copying: Copying) -> StepResult:
         step=launched.step,
         token_ids=pack(token_ids),
         logprob_rows=pack(sampled.logprob_rows),
-        logprobs=None if sampled.logprobs is None else _columns([sampled.logprobs]),
+        logprobs=None if sampled.logprobs is None else _columns(sampled.logprobs),
         prompt_logprobs=[
             PromptLogprobs(row=part.row, start=part.start, values=_columns(part.values))
             for part in sampled.prompt
@@ -126,8 +123,8 @@ def finish(copying: Copying) -> StepResult:
     )
 
 
-def _columns(parts: list[LogprobTensors]) -> Logprobs:
-    ids, logprobs, ranks = (torch.cat(column) for column in zip(*parts, strict=True))
+def _columns(values: LogprobTensors) -> Logprobs:
+    ids, logprobs, ranks = values
     return Logprobs(
         width=ids.shape[1],
         token_ids=pack(ids.numpy()),

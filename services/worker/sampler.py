@@ -14,7 +14,7 @@ import torch
 from octavo.kernels import ops
 from octavo.services.worker.causal_lm import CausalLM
 from octavo.services.worker.inputs import StepInputs
-from octavo.services.worker.slots import Rows, SlotTable
+from octavo.services.worker.slots import Bias, Rows, SlotTable
 from octavo.services.worker.staging import to_device
 from octavo.shared.messages import NewRow
 
@@ -32,7 +32,7 @@ class PromptPart:
 
     row: int
     start: int
-    values: list[LogprobTensors]
+    values: LogprobTensors
 
 
 @dataclass
@@ -126,24 +126,24 @@ class Sampler:
             )
 
     def _bias(self, logits: torch.Tensor, rows: Rows) -> None:
-        cells = [
-            (index, token, value)
-            for index in np.flatnonzero(self.table.adjusted[rows.sample_slots])
-            for token, value in self._row_bias(rows, int(index))
+        """Add logit_bias, and -inf to stop ids before min_tokens, where a row has them."""
+        table, slots = self.table, rows.sample_slots
+        parts = [
+            (index, part)
+            for index in np.flatnonzero(table.adjusted[slots]).tolist()
+            for part in self._row_bias(int(slots[index]), int(rows.positions[index]))
         ]
-        if cells:
-            index, tokens, values = zip(*cells, strict=True)
-            where = (self._index(np.array(index)), self._index(np.array(tokens)))
-            added = to_device(torch.tensor(values, dtype=logits.dtype), self.device)
-            logits.index_put_(where, added, accumulate=True)
+        row = np.repeat([index for index, _ in parts], [len(part[0]) for _, part in parts])
+        if len(row):
+            tokens = np.concatenate([part[0] for _, part in parts])
+            values = torch.from_numpy(np.concatenate([part[1] for _, part in parts]))
+            where = (self._index(row), self._index(tokens))
+            logits.index_put_(where, to_device(values, self.device), accumulate=True)
 
-    def _row_bias(self, rows: Rows, index: int) -> list[tuple[int, float]]:
-        slot = rows.sample_slots[index]
-        params = self.table.params[slot]
-        bias = list(params.logit_bias.items())
-        if rows.positions[index] - self.table.prompt_len[slot] < params.min_tokens:
-            bias += [(token, float("-inf")) for token in params.stop_ids]
-        return bias
+    def _row_bias(self, slot: int, position: int) -> list[Bias]:
+        table = self.table
+        banned = position < table.min_len[slot]
+        return [table.bias[slot], table.bans[slot]] if banned else [table.bias[slot]]
 
     def _count(self, slots: torch.Tensor, ids: torch.Tensor, rows: Rows) -> None:
         penalized = np.flatnonzero(self.table.penalized[rows.sample_slots])
@@ -173,7 +173,8 @@ class Sampler:
             part = slice(at, min(at + PROMPT_LOGITS_CHUNK, end - start))
             logits = self.model.logits(hidden[first + part.start : first + part.stop])
             values.append(ops.token_logprobs(logits, targets[part], wanted))
-        return PromptPart(row, start, values)
+        ids, logprobs, ranks = (torch.cat(column) for column in zip(*values, strict=True))
+        return PromptPart(row, start, (ids, logprobs, ranks))
 
     def _index(self, values: np.ndarray) -> torch.Tensor:
         """A host index on the device, as int64."""

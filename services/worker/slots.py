@@ -2,7 +2,7 @@
 
 The host never waits for the device to know where a request stands: each row that samples gains
 exactly one token, so computed and known lengths follow from the plans alone. Which token it was,
-only the device knows (`DeviceState.last_token`).
+only the device knows (`StepInputs.last_token`).
 """
 
 from __future__ import annotations
@@ -13,12 +13,22 @@ import numpy as np
 import numpy.typing as npt
 
 from octavo.shared.messages import NewRow, StepPlan, unpack
-from octavo.shared.sampling import SamplingParams
 
 Ints = npt.NDArray[np.int32]
 
 FROM_DEVICE = -1
 """In host ids: take the slot's last sampled token."""
+
+
+Bias = tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]
+"""(token ids, what is added to their logits)"""
+
+
+def as_bias(added: dict[int, float]) -> Bias:
+    return np.array(list(added), np.int64), np.array(list(added.values()), np.float32)
+
+
+NO_BIAS = as_bias({})
 
 
 @dataclass(frozen=True)
@@ -64,7 +74,6 @@ class SlotTable:
         self.said = np.zeros(max_slots, np.int32)
         self.prompt_len = np.zeros(max_slots, np.int32)
         self.tokens: list[npt.NDArray[np.int32]] = [np.zeros(0, np.int32)] * max_slots
-        self.params: list[SamplingParams] = [SamplingParams()] * max_slots
         self.temperature = np.zeros(max_slots, np.float32)
         self.top_k = np.zeros(max_slots, np.int32)
         self.top_p = np.ones(max_slots, np.float32)
@@ -75,6 +84,9 @@ class SlotTable:
         self.repetition = np.ones(max_slots, np.float32)
         self.penalized = np.zeros(max_slots, np.bool_)
         self.adjusted = np.zeros(max_slots, np.bool_)
+        self.min_len = np.zeros(max_slots, np.int64)
+        self.bias: list[Bias] = [NO_BIAS] * max_slots
+        self.bans: list[Bias] = [NO_BIAS] * max_slots
         self.num_logprobs = np.full(max_slots, -1, np.int32)
         self.num_prompt_logprobs = np.full(max_slots, -1, np.int32)
 
@@ -84,7 +96,6 @@ class SlotTable:
         self.said[slot] = self.known[slot] = len(self.tokens[slot])
         self.computed[slot] = row.num_computed
         self.prompt_len[slot] = row.prompt_len
-        self.params[slot] = params
         self.temperature[slot] = 0.0 if params.greedy else params.temperature
         self.top_k[slot] = max(params.top_k, 0)
         self.top_p[slot] = params.top_p
@@ -95,6 +106,9 @@ class SlotTable:
         self.repetition[slot] = params.repetition_penalty
         self.penalized[slot] = params.has_penalties
         self.adjusted[slot] = bool(params.logit_bias) or params.min_tokens > 0
+        self.min_len[slot] = row.prompt_len + params.min_tokens
+        self.bias[slot] = as_bias(params.logit_bias)
+        self.bans[slot] = as_bias(dict.fromkeys(params.stop_ids, float("-inf")))
         self.num_logprobs[slot] = -1 if params.logprobs is None else params.logprobs
         wanted = params.prompt_logprobs
         self.num_prompt_logprobs[slot] = -1 if wanted is None else wanted

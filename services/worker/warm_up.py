@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from octavo.services.worker.cuda_graphs import bucket_sizes
 from octavo.services.worker.model_runner import ModelRunner
 from octavo.shared.messages import NewRow, StepPlan, pack
 from octavo.shared.sampling import SamplingParams
@@ -12,6 +13,7 @@ VARIANTS = (
     SamplingParams(temperature=0.0),
     SamplingParams(seed=1),
     SamplingParams(seed=1, top_k=5, top_p=0.9, min_p=0.01, presence_penalty=0.1, logprobs=1),
+    SamplingParams(prompt_logprobs=1),
 )
 
 
@@ -20,14 +22,30 @@ def warm_up(runner: ModelRunner) -> None:
 
     On the CPU nothing is compiled and nothing is measured: one small step is enough there.
     """
-    slots, tokens = len(runner.table.known), runner.inputs.input_ids.shape[0]
-    context = runner.inputs.block_tables.shape[1] * runner.inputs.block_size
     if runner.device.type == "cuda":
-        full = np.full(slots, min(tokens // slots, context), np.int32)
-        for params in VARIANTS:
+        full = _even_rows(runner)
+        for params in VARIANTS[:-1]:
             runner.execute(_plan(full, params))
-    runner.execute(_plan(np.ones(1, np.int32), VARIANTS[-1]))
+        longest = min(runner.inputs.input_ids.shape[0], runner.max_len)
+        for length in (longest, min(2, longest)):  # attention has tiles for both
+            runner.execute(_plan(np.array([length]), VARIANTS[-1]))
+    runner.execute(_plan(np.ones(1, np.int32), VARIANTS[2]))
     runner.inputs.last_token.zero_()
+
+
+def warm_up_decodes(runner: ModelRunner) -> None:
+    """Compile what decode batches of any size need, where no graph capture does it."""
+    for size in bucket_sizes(len(runner.table.known)):
+        batch = runner.inputs.decode_batch(size, runner.max_len)
+        runner.model.forward(runner.inputs.input_ids[:size], batch)
+
+
+def _even_rows(runner: ModelRunner) -> np.ndarray:
+    """Token counts of as many rows as there are slots, which together fill the budget."""
+    slots, tokens = len(runner.table.known), runner.inputs.input_ids.shape[0]
+    counts = np.full(slots, tokens // slots)
+    counts[: tokens % slots] += 1
+    return counts.clip(max=runner.max_len)
 
 
 def _plan(num_tokens: np.ndarray, params: SamplingParams) -> StepPlan:

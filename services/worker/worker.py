@@ -21,7 +21,7 @@ from octavo.services.worker.model_config import ModelConfig
 from octavo.services.worker.model_runner import ModelRunner
 from octavo.services.worker.parallel import Parallel
 from octavo.services.worker.results import ResultSender
-from octavo.services.worker.warm_up import warm_up
+from octavo.services.worker.warm_up import warm_up, warm_up_decodes
 from octavo.services.worker.weights import load_model, weight_bytes
 from octavo.shared.config import WORKER_SOCKET, EngineConfig
 from octavo.shared.messages import StepPlan, Stop, ToWorker, WorkerReady
@@ -38,7 +38,7 @@ def main(child: Child) -> None:
     with torch.inference_mode():
         runner, num_blocks = build_runner(child)
         spoke: Spoke[WorkerReady, StepPlan | Stop] = Spoke(
-            directory, WORKER_SOCKET, f"rank-{rank}".encode(), ToWorker
+            directory, WORKER_SOCKET, f"rank-{rank}".encode(), ToWorker, strict=True
         )
         spoke.send(WorkerReady(rank=rank, num_blocks=num_blocks))
         child.ready()
@@ -84,7 +84,9 @@ def build_runner(child: Child) -> tuple[ModelRunner, int]:
     )
     runner = ModelRunner(config, model, child.config.model.vocab_size, device)
     num_blocks = _bind_cache(config, runner, spec, budget, device)
-    if device.type == "cuda" and not config.enforce_eager:
+    if device.type == "cuda" and config.enforce_eager:
+        warm_up_decodes(runner)
+    elif device.type == "cuda":
         runner.capture(child.progress)
     return runner, num_blocks
 
@@ -93,9 +95,11 @@ def _bind_cache(
     config: EngineConfig, runner: ModelRunner, spec: KVSpec, budget: Budget, device: torch.device
 ) -> int:
     """Size the cache by what a full step leaves free, and bind it."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)  # loading's own peak does not come again
     runner.bind(spec.allocate(1, device))
     warm_up(runner)
-    available = config.kv_cache_memory_bytes or CPU_KV_BYTES
+    available = budget.usable if config.kv_cache_memory_bytes else CPU_KV_BYTES
     if device.type == "cuda":
         available = budget.usable - _peak_use(budget, device) - GRAPH_RESERVE
     num_blocks = count_blocks(config, spec, available)

@@ -111,6 +111,23 @@ def test_requests_that_do_not_reuse(fields: dict[str, object]) -> None:
     assert harness.record(1).cached_tokens == 0
 
 
+def test_scored_prompts_do_not_wait_for_hits_they_never_take() -> None:
+    harness = Harness(limits_of(max_num_batched_tokens=64))
+    for number in range(4):
+        harness.submit(submit_of(number, PROMPT, prompt_logprobs=0, max_tokens=1))
+    plan = harness.scheduler.schedule()
+    assert plan is not None
+    assert len(plan.new_rows) == 4
+
+
+@pytest.mark.parametrize("bad", [-1, limits_of().vocab_size])
+def test_ids_that_the_model_does_not_have_are_refused(bad: int) -> None:
+    harness = Harness(limits_of())
+    harness.submit(submit_of(0, [*PROMPT, bad]))
+    finished = harness.record(0).finished
+    assert finished is not None and finished.error == "internal_error"
+
+
 def test_equal_prompts_that_come_together_are_computed_once() -> None:
     harness = Harness(limits_of(max_num_batched_tokens=64))
     for number in range(4):

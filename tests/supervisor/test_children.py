@@ -22,14 +22,15 @@ def worker(device: Literal["cpu", "cuda"], ranks: int) -> ProcessConfig:
 def test_only_what_is_listed_reaches_a_child() -> None:
     passed = {"PATH": "/bin", "CUDA_VISIBLE_DEVICES": "1", "HF_HOME": "/h", "OCTAVO_TEST_X": "1"}
     kept_back = {"HF_TOKEN": "s", "HF_TOKEN_PATH": "s", "OCTAVO_API_KEY": "s", "AWS_KEY": "s"}
-    assert child_environment(passed | kept_back, worker("cpu", 1)) == passed
+    assert child_environment(passed | kept_back, worker("cuda", 1)) == passed
 
 
 def test_ranks_share_the_cores() -> None:
     cores = len(os.sched_getaffinity(0))
-    assert child_environment({}, worker("cpu", cores)) == (
-        {"OMP_NUM_THREADS": "1"} if cores > 1 else {}
-    )
+    passive = {"OMP_WAIT_POLICY": "PASSIVE"}
+    assert child_environment({}, worker("cpu", cores)) == {"OMP_NUM_THREADS": "1"} | passive
+    alone = child_environment({}, worker("cpu", 1))
+    assert alone == {"OMP_NUM_THREADS": str(max(cores - 1, 1))} | passive
     assert child_environment({"OMP_NUM_THREADS": "9"}, worker("cpu", 2))["OMP_NUM_THREADS"] == "9"
     assert child_environment({}, worker("cuda", 2)) == {}
 

@@ -130,7 +130,12 @@ def test_context_length(tmp_path: Path, rope: dict[str, Any], length: int) -> No
 
 def test_model_info(tmp_path: Path) -> None:
     model = write_model(tmp_path / "m", eos_token_id=[3, 4], bos_token_id=257)
-    generation = {"eos_token_id": [5, 3], "temperature": 0.6, "top_k": 20, "max_new_tokens": None}
+    generation = {
+        "eos_token_id": [5, 3, 258, -1],
+        "temperature": 0.6,
+        "top_k": 20,
+        "max_new_tokens": None,
+    }
     write_json(model / "generation_config.json", generation)
     assert info(model) == ModelInfo(
         architecture="LlamaForCausalLM",

@@ -93,3 +93,11 @@ def test_penalties_follow_their_definition(tiny: tuple[Path, Any], budget: int) 
         logits = logits - 0.4 * outputs - 0.7 * (outputs > 0)
         assert token == int(logits.argmax())
         ids.append(token)
+
+
+def test_the_largest_min_tokens_and_a_full_logit_bias(tiny: tuple[Path, Any]) -> None:
+    path, _ = tiny
+    bias = dict.fromkeys(range(100, VOCAB), -3.0)
+    answer = run(path, logit_bias=bias, max_tokens=5, min_tokens=5, stop_token_ids=[3, 4])
+    assert len(answer.token_ids) == 5
+    assert not {3, 4} & set(answer.token_ids)

@@ -23,7 +23,8 @@ class VocabShard(nn.Module):
     def placements(self, name: str) -> Placements:
         real = max(min(self.rows, self.vocab_size - self.first), 0)
         shape = (self.vocab_size, self.weight.shape[1])
-        yield name, Placement(self.weight[:real], shape, 0, min(self.first, self.vocab_size))
+        if real:
+            yield name, Placement(self.weight[:real], shape, 0, self.first)
 
     def embed(self, ids: torch.Tensor) -> torch.Tensor:
         """int32[T] -> [T, hidden]."""
