@@ -34,7 +34,7 @@ def create_server(app: ASGIApp, shutdown_timeout: float) -> Server:
         ws="none",
         lifespan="off",
         log_config=None,
-        log_level="warning",
+        log_level="error",  # what is no HTTP, or asks for a WebSocket, is not worth a line each
         access_log=False,
         server_header=False,
         proxy_headers=False,

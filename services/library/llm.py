@@ -13,7 +13,8 @@ from tqdm import tqdm
 
 from octavo.llm.engine import Engine
 from octavo.llm.outputs import RequestOutput
-from octavo.llm.prompts import Prompt, PromptForm, check_prompt, read_prompts
+from octavo.llm.parameters import read_sampling
+from octavo.llm.prompts import Prompt, PromptForm, check_prompt, read_message, read_prompts
 from octavo.llm.sequences import Collector, Request
 from octavo.services.supervisor.children import Command, python_module
 from octavo.services.supervisor.resolve import resolve
@@ -83,7 +84,7 @@ class LLM:
         prompts = []
         for conversation in [messages] if alone else messages:
             text = self._tokenizer.render_chat(
-                conversation,  # type: ignore[arg-type]  # told apart by the first element
+                [read_message(message) for message in conversation],  # type: ignore[arg-type]
                 **(chat_template_kwargs or {}),
                 add_generation_prompt=add_generation_prompt,
                 continue_final_message=continue_final_message,
@@ -142,6 +143,7 @@ class LLM:
     def _complete(self, prompt: Prompt, sampling: SamplingParams) -> SamplingParams:
         """Check prompt and parameters; fill in what the model's files decide."""
         check_prompt(prompt, self._model.vocab_size, self._model.max_model_len)
+        sampling = read_sampling(sampling)
         sampling.verify(self._model.vocab_size)
         room = self._model.max_model_len - len(prompt.token_ids)
         return msgspec.structs.replace(

@@ -42,6 +42,17 @@ def read_prompt(prompt: Any, tokenizer: Tokenizer) -> Prompt:
     )
 
 
+def read_message(message: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A chat message with `content` as one text: parts of type text are joined by newlines."""
+    content = message.get("content")
+    if not isinstance(content, list):
+        return message
+    parts = [part.get("text") for part in content if part.get("type") == "text"]
+    if len(parts) < len(content) or not all(isinstance(part, str) for part in parts):
+        raise InvalidRequest("Only content parts of type text are supported.", param="messages")
+    return {**message, "content": "\n".join(parts)}
+
+
 def check_prompt(prompt: Prompt, vocab_size: int, max_model_len: int) -> None:
     """Raise for a prompt that no model run could take."""
     length = len(prompt.token_ids)

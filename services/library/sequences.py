@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 from octavo.llm.engine import Engine
 from octavo.llm.outputs import CompletionOutput, Position, RequestOutput, positions
 from octavo.llm.prompts import Prompt
+from octavo.shared.errors import EngineDead
 from octavo.shared.messages import (
     REQUEST_ID_BYTES,
     Abort,
@@ -63,7 +65,7 @@ class Collector:
     def run(self, on_finished: Callable[[], object]) -> list[RequestOutput]:
         """Wait for every sequence; `on_finished` is called after each.
 
-        Ctrl-C leaves no request running in the engine.
+        Ctrl-C, or any other way out, leaves no request running in the engine.
         """
         try:
             for number, request in enumerate(self._requests):
@@ -71,8 +73,9 @@ class Collector:
             while self._live:
                 for _ in self._take(self._engine.receive()):
                     on_finished()
-        except KeyboardInterrupt:
-            self._abort(list(self._live))
+        except BaseException:
+            with contextlib.suppress(EngineDead):
+                self._abort(list(self._live))
             raise
         return [self._output(number) for number in range(len(self._requests))]
 

@@ -50,7 +50,10 @@ def boolean(text: str) -> bool:
 
 def words(text: str) -> list[str]:
     """Separated by commas or spaces."""
-    return [word for word in re.split(r"[,\s]+", text) if word]
+    found = [word for word in re.split(r"[,\s]+", text) if word]
+    if not found:
+        raise ValueError("nothing but separators")
+    return found
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -17,6 +18,8 @@ from octavo.shared.errors import ConfigError
 
 PREFIX = "OCTAVO_"
 TEST_PREFIX = "OCTAVO_TEST_"
+SERVICE_LINK = re.compile(r"OCTAVO_(SERVICE_(HOST|PORT)\w*|PORT_\d+_\w+)")
+"""Kubernetes sets these in every pod beside a service called octavo, and OCTAVO_PORT to a URL."""
 DEFAULT_LOG_LEVEL = "INFO"
 MAX_FRONTENDS = 64
 
@@ -63,6 +66,10 @@ def convert(values: dict[str, Any], kind: type[Any]) -> Any:
 
 
 def check_server(server: ServerConfig) -> None:
+    for name in ("api_key", "served_model_name"):
+        # An empty key would let everybody in, or, taken for none, the whole world.
+        if not all(word.strip() for word in getattr(server, name)):
+            raise ConfigError(f"{name} holds an empty entry")
     check_range("port", server.port, 0, 65535)
     check_range("frontends", server.frontends, 1, MAX_FRONTENDS)
     check_range("shutdown_timeout", server.shutdown_timeout, 0, 86400)
@@ -155,6 +162,8 @@ def parse_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for variable, text in environ.items():
         if not variable.startswith(PREFIX) or variable.startswith(TEST_PREFIX):
+            continue
+        if SERVICE_LINK.fullmatch(variable) or text.startswith(("tcp://", "udp://")):
             continue
         name = variable.removeprefix(PREFIX).lower()
         if variable != PREFIX + name.upper() or not _is_known(name):

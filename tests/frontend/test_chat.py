@@ -248,7 +248,8 @@ def test_template_options(tokenizer: Tokenizer) -> None:
     async def test(front: Frontend) -> None:
         open_chat = [*HI, {"role": "assistant", "content": "Well"}]
         parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
-        await front.post(CHAT, messages=HI, chat_template_kwargs={"shout": True})
+        shout = {"shout": True, "self": 1, "options": 2}
+        await front.post(CHAT, messages=HI, chat_template_kwargs=shout)
         await front.post(CHAT, messages=open_chat, continue_final_message=True)
         await front.post(CHAT, messages=HI, add_generation_prompt=False)
         await front.post(CHAT, messages=[{"role": "user", "content": parts}])

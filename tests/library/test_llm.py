@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import house_fake_child
 import house_fake_engine
@@ -143,6 +144,14 @@ def test_chat(llm: LLM) -> None:
     assert [output.prompt for output in two] == ["u:hi\n"] * 2
 
 
+def test_chat_content_in_parts(llm: LLM) -> None:
+    parts = [{"type": "text", "text": "h"}, {"type": "text", "text": "i"}]
+    (output,) = llm.chat([{"role": "user", "content": parts}], params(max_tokens=1))
+    assert output.prompt == "u:h\ni\na:"
+    with pytest.raises(InvalidRequest, match="type text"):
+        llm.chat([{"role": "user", "content": [{"type": "image_url"}]}], params(max_tokens=1))
+
+
 def test_the_context_bounds_the_output(llm: LLM, log: Path) -> None:
     log.write_text("")
     llm.generate([[1] * 120], params(max_tokens=None, seed=1))
@@ -162,9 +171,28 @@ def test_defaults_come_from_the_model(llm: LLM) -> None:
     assert llm.get_default_sampling_params() == SamplingParams(top_k=5, temperature=0.5)
 
 
-def test_bad_parameters(llm: LLM) -> None:
-    with pytest.raises(InvalidRequest, match="temperature"):
-        llm.generate("a", params(temperature=float("nan")))
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"temperature": float("nan")}, "temperature"),
+        ({"temperature": "hot"}, r"Expected `float`, got `str` - at `\$.temperature`"),
+        ({"top_k": 1.5}, r"top_k"),
+        ({"stop": [3]}, r"stop"),
+        ({"stop": ["\ud800"]}, "surrogates"),
+        ({"seed": 2**70}, "ints < -2"),
+        ({"logit_bias": {"a": 1}}, "logit_bias"),
+    ],
+)
+def test_bad_parameters(llm: LLM, wrong: dict[str, Any], says: str) -> None:
+    with pytest.raises(InvalidRequest, match=says):
+        llm.generate("a", params(**wrong))
+
+
+def test_short_forms_of_parameters(llm: LLM) -> None:
+    short: dict[str, Any] = {"stop": "de", "stop_token_ids": None, "logit_bias": None}
+    (output,) = llm.generate("a", params(max_tokens=9, **short))
+    assert (output.outputs[0].text, output.outputs[0].stop_reason) == ("bc", "de")
+    assert llm.generate("a", params(max_tokens=2, stop=None))[0].outputs[0].text == "bc"
 
 
 def test_a_crash_raises_and_stays_raised(directory: Path) -> None:
@@ -186,6 +214,15 @@ def test_a_worker_that_dies_while_we_wait(directory: Path) -> None:
             llm.generate([[FOREVER, 1]], params(max_tokens=2))
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """A shell's background job starts with SIGINT ignored, and Python then leaves it so."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_aborts_and_the_engine_goes_on(directory: Path) -> None:
     with LLM(str(directory), device="cpu", _command=fake_engine) as llm:
         threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()

@@ -79,6 +79,9 @@ def test_toml_spellings(tmp_path: Path) -> None:
         (["--log-level", "loud"], "'LOUD'|'loud' is not one of"),
         (["--chat-template", "/no/such"], "/no/such: No such file"),
         (["--config", "/no/such"], "/no/such: No such file"),
+        (["--api-key", ""], "api_key holds an empty entry"),
+        (["--api-key", "k", " "], "api_key holds an empty entry"),
+        (["--served-model-name", ""], "served_model_name holds an empty entry"),
     ],
 )
 def test_bad_flags(argv: list[str], says: str) -> None:
@@ -94,11 +97,25 @@ def test_bad_flags(argv: list[str], says: str) -> None:
         ("OCTAVO_port", "1", "unknown variable OCTAVO_port"),
         ("OCTAVO_SEED", "x", "OCTAVO_SEED: 'x' is not a whole number"),
         ("OCTAVO_ENFORCE_EAGER", "si", "OCTAVO_ENFORCE_EAGER: 'si' is not true or false"),
+        ("OCTAVO_API_KEY", " ", "OCTAVO_API_KEY: nothing but separators"),
+        ("OCTAVO_PORT", "tcp:10", "OCTAVO_PORT: 'tcp:10' is not a whole number"),
     ],
 )
 def test_bad_variables(variable: str, text: str, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         read_settings([], {variable: text})
+
+
+def test_what_kubernetes_sets_beside_a_service_called_octavo_is_ignored() -> None:
+    links = {
+        "OCTAVO_PORT": "tcp://10.0.0.7:8000",
+        "OCTAVO_PORT_8000_TCP": "tcp://10.0.0.7:8000",
+        "OCTAVO_PORT_8000_TCP_ADDR": "10.0.0.7",
+        "OCTAVO_SERVICE_HOST": "10.0.0.7",
+        "OCTAVO_SERVICE_PORT": "8000",
+        "OCTAVO_SERVICE_PORT_HTTP": "8000",
+    }
+    assert read_settings([], links) == read_settings([], {})
 
 
 def test_test_variables_and_empty_ones_are_ignored() -> None:
@@ -113,6 +130,8 @@ def test_test_variables_and_empty_ones_are_ignored() -> None:
         ("port = [1]", "port: Expected `int`"),
         ("port = ", "o.toml: Invalid value"),
         ("[server]\nport = 1", "unknown key server"),
+        ('api_key = [""]', "api_key holds an empty entry"),
+        ('api_key = ""', "api_key: nothing but separators"),
     ],
 )
 def test_bad_files(tmp_path: Path, text: str, says: str) -> None:
