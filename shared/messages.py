@@ -83,7 +83,8 @@ class Submit(Message):
 
     `request_id`: 16 random bytes. `prompt_ids`: int32[prompt_len], at least one.
     `arrival_time`: CLOCK_MONOTONIC seconds. Lower `priority` goes first. `cache_salt` separates
-    prefix-cache tenants.
+    prefix-cache tenants. `num_choices`: n of the request, said with its first sequence; 0 with
+    the others, so that it is counted once.
     """
 
     request_id: bytes
@@ -92,6 +93,7 @@ class Submit(Message):
     arrival_time: float
     priority: int = 0
     cache_salt: str = ""
+    num_choices: int = 1
 
 
 class Abort(Message):

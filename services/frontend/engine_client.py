@@ -105,6 +105,7 @@ class EngineClient:
                 arrival_time=time.monotonic(),
                 priority=priority,
                 cache_salt=cache_salt,
+                num_choices=sampling.n if choice == 0 else 0,
             )
             for ids, sampling in prompts
             for choice in range(sampling.n)

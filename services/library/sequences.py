@@ -93,6 +93,7 @@ class Collector:
                     sampling=sampling,
                     arrival_time=time.monotonic(),
                     priority=request.priority,
+                    num_choices=request.sampling.n if index == 0 else 0,
                 )
             )
 

@@ -116,7 +116,8 @@ class Metrics(Collector):
         observe("request_prompt_tokens", request.prompt_len)
         observe("request_generation_tokens", request.num_outputs)
         observe("request_max_num_generation_tokens", request.num_outputs)
-        observe("request_params_n", params.n)
+        if request.num_choices:
+            observe("request_params_n", request.num_choices)
         observe("request_num_preemptions", request.num_preemptions)
         if params.max_tokens is not None:
             observe("request_params_max_tokens", params.max_tokens)

@@ -34,6 +34,8 @@ class Request:
     order: tuple[int, float, int]
     cache_salt: str
     stop_ids: frozenset[int]
+    num_choices: int = 1
+    """As in Submit."""
     slot: int = NO_SLOT
     over: bool = False
     pending: int = 0
@@ -97,4 +99,5 @@ class Request:
             order=(priority, submit.arrival_time, serial),
             cache_salt=submit.cache_salt,
             stop_ids=params.stop_ids,
+            num_choices=submit.num_choices,
         )

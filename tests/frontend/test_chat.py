@@ -164,6 +164,7 @@ def test_n_choices_have_seeds_of_their_own(tokenizer: Tokenizer) -> None:
         assert body["usage"]["prompt_tokens_details"]["cached_tokens"] == CACHED_TOKENS
         seeds = [submit.sampling.seed for submit in front.engine.submits]
         assert seeds[0] == 5 and len(set(seeds)) == 3
+        assert [submit.num_choices for submit in front.engine.submits] == [3, 0, 0]
         assert all(0 <= (seed or 0) < 2**63 for seed in seeds)
         await front.post(CHAT, messages=HI, n=3, seed=5)
         assert [submit.sampling.seed for submit in front.engine.submits[3:]] == seeds

@@ -71,6 +71,15 @@ def test_a_request_leaves_its_traces() -> None:
     assert value(harness, "num_requests_running") == 0
 
 
+def test_n_is_counted_once_a_request() -> None:
+    harness = Harness(limits_of(), depth=1)
+    for number in range(3):
+        harness.submit(submit_of(number, [1, 2], num_choices=0 if number else 3))
+    harness.drain()
+    assert value(harness, "request_params_n_count") == 1
+    assert value(harness, "request_params_n_sum") == 3
+
+
 def test_gauges_and_the_cache_configuration() -> None:
     harness = Harness(limits_of(num_blocks=8, max_num_seqs=1))
     for number in range(2):
