@@ -24,6 +24,7 @@ from octavo.services.worker.results import ResultSender
 from octavo.services.worker.warm_up import warm_up, warm_up_decodes
 from octavo.services.worker.weights import load_model, weight_bytes
 from octavo.shared.config import WORKER_SOCKET, EngineConfig
+from octavo.shared.errors import ConfigError
 from octavo.shared.messages import StepPlan, Stop, ToWorker, WorkerReady
 from octavo.shared.process import Child
 from octavo.shared.transport import Spoke
@@ -127,6 +128,8 @@ def _kv_spec(
 
 def _device(config: EngineConfig, rank: int) -> torch.device:
     if config.device == "cuda":
+        if torch.cuda.device_count() <= rank:
+            raise ConfigError(f"Rank {rank} needs a GPU: torch sees {torch.cuda.device_count()}.")
         torch.cuda.set_device(rank)
         return torch.device("cuda", rank)
     return torch.device("cpu")
