@@ -6,6 +6,8 @@ import torch
 import triton
 import triton.language as tl
 
+from octavo.kernels.launch import let_next_start, pdl_options, wait_for_inputs
+
 BLOCK = 1024
 
 
@@ -20,7 +22,9 @@ def silu_and_mul(x: torch.Tensor) -> torch.Tensor:
     out = torch.empty((num_tokens, width), dtype=x.dtype, device=x.device)
     if out.numel():
         grid = (num_tokens, triton.cdiv(width, BLOCK))
-        _silu_and_mul_kernel[grid](x, out, x.stride(0), width, BLOCK=BLOCK, num_warps=4)
+        _silu_and_mul_kernel[grid](
+            x, out, x.stride(0), width, BLOCK=BLOCK, num_warps=4, **pdl_options(x)
+        )
     return out
 
 
@@ -31,7 +35,10 @@ def _silu_and_mul_kernel(
     x_stride: tl.tensor,
     width: tl.tensor,
     BLOCK: tl.constexpr,
+    PDL: tl.constexpr,
 ) -> None:
+    let_next_start(PDL)
+    wait_for_inputs(PDL)
     row = tl.program_id(0).to(tl.int64)
     at = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = at < width

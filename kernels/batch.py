@@ -2,9 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
+
+
+@dataclass(frozen=True)
+class WorkLists:
+    """Device buffers that `plan_attention` fills, as large as any step needs; empty where
+    attention follows no plan."""
+
+    shares: torch.Tensor
+    """int32[S, 8], for rows with one query token."""
+    tiles: torch.Tensor
+    """int32[P, 4], for rows with more."""
+    splits: int
+    """Shares of one KV head that fill the device."""
+    tile_tokens: int
+    """Query tokens of a tile."""
+
+    def needed(self, decodes: int, prefills: int, prefill_tokens: int) -> WorkLists:
+        """The part that a batch of at most so many rows of either kind needs."""
+        shares = decodes + self.splits if decodes else 0
+        tiles = prefill_tokens // self.tile_tokens + min(prefills, prefill_tokens // 2)
+        return replace(self, shares=self.shares[:shares], tiles=self.tiles[:tiles])
 
 
 @dataclass(frozen=True)
@@ -12,9 +33,9 @@ class ForwardBatch:
     """A ragged batch of n rows and T tokens; row i owns tokens query_start[i]..query_start[i+1].
 
     All tensors live on the model's device. Under a CUDA graph they are static buffers padded to
-    the graph's bucket: a padded row has seq_len 0 (and, in a decode batch, one padded token); a
-    padded token has slot_mapping -1 and position 0. Outputs of padded tokens are never read but
-    must stay finite.
+    the graph's bucket: a padded row has seq_len 0 and no token (in a decode batch: one padded
+    token); a padded token has slot_mapping -1 and position 0. Outputs of padded tokens are never
+    read but must stay finite.
     """
 
     positions: torch.Tensor
@@ -29,11 +50,7 @@ class ForwardBatch:
     """int32[n + 1]: prefix sum of the rows' token counts."""
     seq_lens: torch.Tensor
     """int32[n]: tokens in the row's sequence once this step's are written."""
-    max_query_len: int
-    """Upper bound of the rows' token counts, known on the host. 1: a decode batch."""
-    max_seq_len: int
-    """Upper bound of seq_lens, known on the host (under a CUDA graph: max_model_len)."""
-
-    @property
-    def num_rows(self) -> int:
-        return self.slots.shape[0]
+    work: WorkLists
+    """What `plan_attention` made of the lengths."""
+    padded: bool = False
+    """Whether there are tokens of no row."""

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from octavo.kernels import reference
-from octavo.kernels.batch import ForwardBatch
+from octavo.kernels.batch import ForwardBatch, WorkLists
 
 _families: dict[str, ModuleType] = {}
 
@@ -61,6 +61,32 @@ def rotary_and_kv_write(
     _on(q, "rotary").rotary_and_kv_write(
         q, k, v, positions, cos_sin, slot_mapping, k_cache, v_cache, q_norm, k_norm, eps
     )
+
+
+def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+    product: torch.Tensor = _on(x, "linear").linear(x, weight, bias)
+    return product
+
+
+def make_work_lists(
+    max_rows: int,
+    max_tokens: int,
+    heads: int,
+    kv_heads: int,
+    head_dim: int,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> WorkLists:
+    lists: WorkLists = _on(torch.empty(0, device=device), "attention_plan").make_work_lists(
+        max_rows, max_tokens, heads, kv_heads, head_dim, dtype, device
+    )
+    return lists
+
+
+def plan_attention(
+    work: WorkLists, query_start: torch.Tensor, seq_lens: torch.Tensor, slots: torch.Tensor
+) -> None:
+    _on(work.shares, "attention_plan").plan_attention(work, query_start, seq_lens, slots)
 
 
 def paged_attention(

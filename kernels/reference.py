@@ -10,13 +10,16 @@ import itertools
 
 import torch
 
-from octavo.kernels.batch import ForwardBatch
+from octavo.kernels.batch import ForwardBatch, WorkLists
 from octavo.kernels.reference_sampling import apply_penalties, sample, token_logprobs
 
 __all__ = [
     "add_rms_norm",
     "apply_penalties",
+    "linear",
+    "make_work_lists",
     "paged_attention",
+    "plan_attention",
     "prepare_inputs",
     "rms_norm",
     "rotary_and_kv_write",
@@ -46,6 +49,11 @@ def add_rms_norm(
     """residual [T, H] += x in place; returns (its norm, residual)."""
     residual.add_(x)
     return rms_norm(residual, weight, eps), residual
+
+
+def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+    """x [T, K] @ weight [N, K]^T + bias [N] -> [T, N]."""
+    return torch.nn.functional.linear(x, weight, bias)
 
 
 def silu_and_mul(x: torch.Tensor) -> torch.Tensor:
@@ -175,6 +183,26 @@ def _gather(
     owned = live.unflatten(1, (num_blocks, -1)).any(-1)
     pages = cache[torch.where(owned, tables, 0)].transpose(2, 3).flatten(1, 2)
     return _wide(torch.where(live[..., None, None], pages, 0))[:, : seen.shape[1]]
+
+
+def make_work_lists(
+    max_rows: int,
+    max_tokens: int,
+    heads: int,
+    kv_heads: int,
+    head_dim: int,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> WorkLists:
+    """Empty ones: the reference's attention follows no plan."""
+    none = torch.empty((0, 0), dtype=torch.int32, device=device)
+    return WorkLists(none, none, splits=0, tile_tokens=1)
+
+
+def plan_attention(
+    work: WorkLists, query_start: torch.Tensor, seq_lens: torch.Tensor, slots: torch.Tensor
+) -> None:
+    """Nothing to do."""
 
 
 def prepare_inputs(

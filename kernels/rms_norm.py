@@ -6,6 +6,8 @@ import torch
 import triton
 import triton.language as tl
 
+from octavo.kernels.launch import let_next_start, pdl_options, wait_for_inputs
+
 MAX_HIDDEN = 65536
 
 
@@ -56,7 +58,8 @@ def _launch(
     if num_rows == 0:
         return
     block = triton.next_power_of_2(hidden)
-    kernel[(num_rows,)](*args, hidden, eps, BLOCK=block, num_warps=min(max(block // 512, 1), 16))
+    num_warps = min(max(block // 512, 1), 16)
+    kernel[(num_rows,)](*args, hidden, eps, BLOCK=block, num_warps=num_warps, **pdl_options(rows))
 
 
 @triton.jit
@@ -68,12 +71,15 @@ def _rms_norm_kernel(
     hidden: tl.tensor,
     eps: tl.tensor,
     BLOCK: tl.constexpr,
+    PDL: tl.constexpr,
 ) -> None:
+    let_next_start(PDL)
     row = tl.program_id(0).to(tl.int64)
     at = tl.arange(0, BLOCK)
     inside = at < hidden
-    x = tl.load(x_ptr + row * x_stride + at, mask=inside, other=0.0).to(tl.float32)
     weight = tl.load(weight_ptr + at, mask=inside, other=0.0).to(tl.float32)
+    wait_for_inputs(PDL)
+    x = tl.load(x_ptr + row * x_stride + at, mask=inside, other=0.0).to(tl.float32)
     normed = x * tl.rsqrt(tl.sum(x * x, axis=0) / hidden + eps) * weight
     tl.store(out_ptr + row * hidden + at, normed.to(out_ptr.dtype.element_ty), mask=inside)
 
@@ -89,16 +95,19 @@ def _add_rms_norm_kernel(
     hidden: tl.tensor,
     eps: tl.tensor,
     BLOCK: tl.constexpr,
+    PDL: tl.constexpr,
 ) -> None:
+    let_next_start(PDL)
     row = tl.program_id(0).to(tl.int64)
     at = tl.arange(0, BLOCK)
     inside = at < hidden
     residual_at = residual_ptr + row * residual_stride + at
+    weight = tl.load(weight_ptr + at, mask=inside, other=0.0).to(tl.float32)
+    wait_for_inputs(PDL)
     x = tl.load(x_ptr + row * x_stride + at, mask=inside, other=0.0).to(tl.float32)
     total = x + tl.load(residual_at, mask=inside, other=0.0).to(tl.float32)
     stored = total.to(residual_ptr.dtype.element_ty)
     tl.store(residual_at, stored, mask=inside)
     total = stored.to(tl.float32)
-    weight = tl.load(weight_ptr + at, mask=inside, other=0.0).to(tl.float32)
     normed = total * tl.rsqrt(tl.sum(total * total, axis=0) / hidden + eps) * weight
     tl.store(out_ptr + row * hidden + at, normed.to(out_ptr.dtype.element_ty), mask=inside)

@@ -9,6 +9,8 @@ import torch
 import triton
 import triton.language as tl
 
+from octavo.kernels.launch import let_next_start, pdl_options, wait_for_inputs
+
 TILE_ELEMENTS = 2048
 
 
@@ -56,8 +58,7 @@ def rotary_and_kv_write(
         k if k_norm is None else k_norm,
         eps,
         *(q.stride(0), q.stride(1), k.stride(0), k.stride(1), v.stride(0), v.stride(1)),
-        *k_cache.stride()[:3],
-        *v_cache.stride()[:3],
+        *(*k_cache.stride()[:3], *v_cache.stride()[:3]),
         Q_HEADS=num_heads,
         KV_HEADS=k.shape[1],
         Q_PROGRAMS=q_programs,
@@ -71,6 +72,7 @@ def rotary_and_kv_write(
         Q_NORM=q_norm is not None,
         K_NORM=k_norm is not None,
         num_warps=4,
+        **pdl_options(q),
     )
 
 
@@ -137,7 +139,10 @@ def _rotary_kernel(
     DIM_PAD: tl.constexpr,
     Q_NORM: tl.constexpr,
     K_NORM: tl.constexpr,
+    PDL: tl.constexpr,
 ) -> None:
+    let_next_start(PDL)
+    wait_for_inputs(PDL)
     token, part = tl.program_id(0).to(tl.int64), tl.program_id(1)
     table = cos_sin_ptr + tl.load(positions_ptr + token).to(tl.int64) * (2 * HALF)
     if part < Q_PROGRAMS:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch
 import triton.testing
 
+from octavo.kernels.attention_plan import make_work_lists, plan_attention
 from octavo.kernels.batch import ForwardBatch
 from octavo.kernels.paged_attention import paged_attention
 
@@ -67,6 +68,10 @@ def build(load: Load, shape: Shape) -> tuple[torch.Tensor, torch.Tensor, Forward
     tables = torch.nn.utils.rnn.pad_sequence(list(blocks), batch_first=True)
     starts = torch.tensor([0, *queries]).cumsum(0).int()
     nothing = torch.zeros(0, device="cuda")
+    longer = [count for count in queries if count > 1]
+    heads = (shape.heads, shape.kv_heads, shape.dim)
+    where = torch.device("cuda", torch.cuda.current_device())
+    work = make_work_lists(len(pages), sum(queries), *heads, torch.bfloat16, where)
     batch = ForwardBatch(
         positions=nothing,
         slot_mapping=nothing,
@@ -74,9 +79,9 @@ def build(load: Load, shape: Shape) -> tuple[torch.Tensor, torch.Tensor, Forward
         slots=torch.arange(len(pages), dtype=torch.int32, device="cuda"),
         query_start=starts.cuda(),
         seq_lens=torch.tensor(lengths, dtype=torch.int32, device="cuda"),
-        max_query_len=max(queries),
-        max_seq_len=max(lengths),
+        work=work.needed(len(pages) - len(longer) and len(pages), len(longer), sum(longer)),
     )
+    plan_attention(batch.work, batch.query_start, batch.seq_lens, batch.slots)
     pool = (2, sum(pages), shape.kv_heads, shape.block_size, shape.dim)
     return _random(sum(queries), shape.heads, shape.dim), _random(*pool), batch
 

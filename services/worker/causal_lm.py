@@ -13,16 +13,18 @@ KVPair = tuple[torch.Tensor, torch.Tensor]
 
 class CausalLM(Protocol):
     num_layers: int
+    num_heads: int
     num_kv_heads: int
-    """On this rank."""
+    """Both on this rank."""
     head_dim: int
+    dtype: torch.dtype
 
     def forward(self, input_ids: torch.Tensor, batch: ForwardBatch) -> torch.Tensor:
         """int32[T] -> hidden [T, H], after the final norm."""
         ...
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        """[n, H] -> float32[n, vocab], the same on every rank."""
+        """[n, H] -> [n, vocab] in the model's dtype, the same on every rank."""
         ...
 
     def bind_kv_cache(self, caches: list[KVPair]) -> None: ...

@@ -18,10 +18,9 @@ Progress = Callable[[str, int, int], None]
 
 
 class DecodeGraphs:
-    def __init__(self, model: CausalLM, inputs: StepInputs, max_rows: int, max_len: int) -> None:
+    def __init__(self, model: CausalLM, inputs: StepInputs, max_rows: int) -> None:
         self._model = model
         self._inputs = inputs
-        self._max_len = max_len
         self.sizes = bucket_sizes(max_rows)
         self._graphs: dict[int, torch.cuda.CUDAGraph] = {}
         self._hidden: torch.Tensor | None = None
@@ -35,6 +34,7 @@ class DecodeGraphs:
         pool = torch.cuda.graph_pool_handle()
         for done, size in enumerate(reversed(self.sizes)):
             progress("graphs", done, len(self.sizes))
+            self._inputs.plan_decode(size)
             self._forward(size)
             torch.cuda.synchronize()
             graph = torch.cuda.CUDAGraph()
@@ -51,7 +51,7 @@ class DecodeGraphs:
         return self._hidden[:size]
 
     def _forward(self, size: int) -> None:
-        batch = self._inputs.decode_batch(size, self._max_len)
+        batch = self._inputs.decode_batch(size)
         hidden = self._model.forward(self._inputs.input_ids[:size], batch)
         if self._hidden is None:
             self._hidden = torch.empty_like(hidden)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 from octavo.kernels import ops
-from octavo.kernels.batch import ForwardBatch
+from octavo.kernels.batch import ForwardBatch, WorkLists
 from octavo.services.worker.slots import Rows, SlotTable
 from octavo.services.worker.staging import Column, Staging, to_device
 from octavo.shared.messages import StepPlan, unpack
@@ -26,9 +26,11 @@ class StepInputs:
         max_tokens: int,
         max_blocks: int,
         block_size: int,
+        work: WorkLists,
         device: torch.device,
     ) -> None:
         self.block_size = block_size
+        self.work = work
         self.staging = Staging(_columns(max_slots, max_tokens), device)
         self.input_ids = torch.zeros(max_tokens, dtype=torch.int32, device=device)
         self.positions = torch.zeros(max_tokens, dtype=torch.int32, device=device)
@@ -93,28 +95,35 @@ class StepInputs:
     def mixed_batch(self, rows: Rows) -> ForwardBatch:
         """The staged rows as they are, any lengths."""
         n, total = rows.num_rows, rows.total_tokens
-        return ForwardBatch(
-            positions=self.positions[:total],
-            slot_mapping=self.slot_mapping[:total],
-            block_tables=self.block_tables,
-            slots=self.staging.device["slots"][:n],
-            query_start=self.staging.device["query_start"][: n + 1],
-            seq_lens=self.seq_lens[:n],
-            max_query_len=int(rows.num_tokens.max()),
-            max_seq_len=rows.max_seq_len,
-        )
+        longer = rows.num_tokens[rows.num_tokens > 1]
+        decodes = n if len(longer) < n else 0
+        work = self.work.needed(decodes, len(longer), int(longer.sum()))
+        query_start = self.staging.device["query_start"][: n + 1]
+        batch = self._batch(n, total, query_start, work)
+        ops.plan_attention(work, query_start, batch.seq_lens, batch.slots)
+        return batch
 
-    def decode_batch(self, num_rows: int, max_seq_len: int) -> ForwardBatch:
+    def decode_batch(self, num_rows: int) -> ForwardBatch:
         """A batch of one token a row over static buffers: what a CUDA graph captures."""
+        work = self.work.needed(num_rows, 0, 0)
+        return self._batch(num_rows, num_rows, self.one_each[: num_rows + 1], work)
+
+    def plan_decode(self, num_rows: int) -> None:
+        """Work out the attention of a `decode_batch` from the staged rows."""
+        batch = self.decode_batch(num_rows)
+        ops.plan_attention(batch.work, batch.query_start, batch.seq_lens, batch.slots)
+
+    def _batch(
+        self, num_rows: int, num_tokens: int, query_start: torch.Tensor, work: WorkLists
+    ) -> ForwardBatch:
         return ForwardBatch(
-            positions=self.positions[:num_rows],
-            slot_mapping=self.slot_mapping[:num_rows],
+            positions=self.positions[:num_tokens],
+            slot_mapping=self.slot_mapping[:num_tokens],
             block_tables=self.block_tables,
             slots=self.staging.device["slots"][:num_rows],
-            query_start=self.one_each[: num_rows + 1],
+            query_start=query_start,
             seq_lens=self.seq_lens[:num_rows],
-            max_query_len=1,
-            max_seq_len=max_seq_len,
+            work=work,
         )
 
 

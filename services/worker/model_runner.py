@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
+from octavo.kernels import ops
 from octavo.services.worker.causal_lm import CausalLM, KVPair
 from octavo.services.worker.cuda_graphs import DecodeGraphs, Progress
 from octavo.services.worker.inputs import StepInputs
@@ -39,8 +40,18 @@ class ModelRunner:
         self.model = model
         self.device = device
         self.table = SlotTable(slots)
+        max_tokens = max(slots, tokens)
+        work = ops.make_work_lists(
+            slots,
+            max_tokens,
+            model.num_heads,
+            model.num_kv_heads,
+            model.head_dim,
+            model.dtype,
+            device,
+        )
         self.inputs = StepInputs(
-            slots, max(slots, tokens), -(-max_len // block_size), block_size, device
+            slots, max_tokens, -(-max_len // block_size), block_size, work, device
         )
         self.sampler = Sampler(model, self.table, self.inputs, vocab_size)
         self.graphs: DecodeGraphs | None = None
@@ -51,7 +62,7 @@ class ModelRunner:
 
     def capture(self, progress: Progress) -> None:
         """Turn decode steps into CUDA graphs from now on."""
-        graphs = DecodeGraphs(self.model, self.inputs, len(self.table.known), self.max_len)
+        graphs = DecodeGraphs(self.model, self.inputs, len(self.table.known))
         graphs.capture(progress)
         self.graphs = graphs
 
@@ -70,6 +81,7 @@ class ModelRunner:
         if self.graphs is not None and rows.decode_only:
             size = self.graphs.bucket(rows.num_rows)
             self.inputs.stage(rows, self.table, pad_to=size)
+            self.inputs.plan_decode(size)
             return self.graphs.replay(size)
         self.inputs.stage(rows, self.table)
         batch = self.inputs.mixed_batch(rows)

@@ -78,6 +78,8 @@ class Sampler:
         logits = self.model.logits(hidden[staged["sample_index"][:k]])
         wanted = self.table.num_logprobs[rows.sample_slots]
         asked = np.flatnonzero(wanted >= 0)
+        if len(asked) or self._adjusts(rows):
+            logits = logits.float()
         raw = logits[self._index(asked)] if len(asked) else None
         self._adjust(logits, rows)
         ids = self._choose(logits, rows)
@@ -109,8 +111,12 @@ class Sampler:
             ),
         )
 
+    def _adjusts(self, rows: Rows) -> bool:
+        slots = rows.sample_slots
+        return bool(self.table.adjusted[slots].any() or self.table.penalized[slots].any())
+
     def _adjust(self, logits: torch.Tensor, rows: Rows) -> None:
-        """Logit bias, bans and penalties, for the rows that have any."""
+        """Add logit bias, bans and penalties to float32 logits, for the rows that have any."""
         slots = rows.sample_slots
         if self.table.adjusted[slots].any():
             self._bias(logits, rows)
@@ -171,7 +177,7 @@ class Sampler:
         values = []
         for at in range(0, end - start, PROMPT_LOGITS_CHUNK):
             part = slice(at, min(at + PROMPT_LOGITS_CHUNK, end - start))
-            logits = self.model.logits(hidden[first + part.start : first + part.stop])
+            logits = self.model.logits(hidden[first + part.start : first + part.stop]).float()
             values.append(ops.token_logprobs(logits, targets[part], wanted))
         ids, logprobs, ranks = (torch.cat(column) for column in zip(*values, strict=True))
         return PromptPart(row, start, (ids, logprobs, ranks))

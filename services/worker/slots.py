@@ -46,7 +46,6 @@ class Rows:
     host_ids: npt.NDArray[np.int32]
     samples: npt.NDArray[np.int64]
     positions: npt.NDArray[np.int32]
-    max_seq_len: int
 
     @property
     def num_rows(self) -> int:
@@ -129,7 +128,6 @@ class SlotTable:
             host_ids=self._host_ids(slots, num_tokens, computed, query_start),
             samples=samples,
             positions=reached[samples],
-            max_seq_len=int(reached.max(initial=1)),
         )
         self.computed[slots] = reached
         self.known[slots[samples]] += 1

@@ -36,7 +36,8 @@ def warm_up(runner: ModelRunner) -> None:
 def warm_up_decodes(runner: ModelRunner) -> None:
     """Compile what decode batches of any size need, where no graph capture does it."""
     for size in bucket_sizes(len(runner.table.known)):
-        batch = runner.inputs.decode_batch(size, runner.max_len)
+        runner.inputs.plan_decode(size)
+        batch = runner.inputs.decode_batch(size)
         runner.model.forward(runner.inputs.input_ids[:size], batch)
 
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import torch
-from kernel_batches import Case, build
+from kernel_batches import Case, build, plan
 
 from octavo.kernels import reference
-from octavo.kernels.paged_attention import num_splits, paged_attention
+from octavo.kernels.paged_attention import paged_attention
 
 Options = dict[str, float]
 TOLERANCE = {torch.float32: 2e-5, torch.bfloat16: 1e-2, torch.float16: 2e-3}
@@ -60,8 +60,8 @@ def test_tokens_behind_the_last_row_give_zeros(device: str) -> None:
     padding = torch.full((40, *inputs.q.shape[1:]), float("nan"), device=device)
     padded = torch.cat([inputs.q, padding])
     bare, out = (
-        paged_attention(q, inputs.k_cache, inputs.v_cache, inputs.batch, 0.1)
-        for q in (inputs.q, padded)
+        paged_attention(q, inputs.k_cache, inputs.v_cache, batch, 0.1)
+        for q, batch in ((inputs.q, inputs.batch), (padded, replace(inputs.batch, padded=True)))
     )
     assert torch.equal(out[:23], bare)
     assert not out[23:].any()
@@ -73,12 +73,6 @@ def test_shapes_that_do_not_fit_are_refused(device: str) -> None:
         paged_attention(inputs.q[:, :3], inputs.k_cache, inputs.v_cache, inputs.batch, 1.0)
     with pytest.raises(ValueError, match="do not fit"):
         paged_attention(inputs.q, inputs.k_cache, inputs.v_cache[1:], inputs.batch, 1.0)
-
-
-def test_splits_fill_the_gpu_but_have_keys_to_read() -> None:
-    assert num_splits(num_programs=8, max_seq_len=256, num_sms=132) == 1
-    assert num_splits(num_programs=8, max_seq_len=10**6, num_sms=132) == 64
-    assert num_splits(num_programs=2048, max_seq_len=10**6, num_sms=132) == 1
 
 
 GROUPS = [(8, 8), (16, 4), (28, 4), (32, 2), (16, 1)]
@@ -146,7 +140,8 @@ def test_pages_beyond_32_bit_offsets(queries: list[int]) -> None:
 @pytest.mark.gpu
 def test_one_graph_serves_any_lengths() -> None:
     common: dict[str, Any] = {"heads": 8, "kv_heads": 2, "dim": 128, "dtype": torch.bfloat16}
-    first = build(Case([1] * 4, [500, 30, 1, 800], **common), "cuda")
+    case = Case([1] * 4, [500, 30, 1, 800], **common)
+    first = build(case, "cuda")
     out = paged_attention(first.q, first.k_cache, first.v_cache, first.batch, 0.1)
     torch.cuda.synchronize()
     graph = torch.cuda.CUDAGraph()
@@ -154,6 +149,7 @@ def test_one_graph_serves_any_lengths() -> None:
         out = paged_attention(first.q, first.k_cache, first.v_cache, first.batch, 0.1)
     for lengths in ([3, 30, 0, 64], [500, 1, 1, 799]):
         first.batch.seq_lens.copy_(torch.tensor(lengths))
+        plan(first.batch)
         graph.replay()
         expected = reference.paged_attention(
             first.q, first.k_cache, first.v_cache, first.batch, 0.1

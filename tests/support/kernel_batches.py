@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
-from octavo.kernels.batch import ForwardBatch
+from octavo.kernels.attention_plan import make_work_lists, plan_attention
+from octavo.kernels.batch import ForwardBatch, WorkLists
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,30 @@ def build(case: Case, device: str = "cpu") -> Inputs:
         slots=slots.int().to(device),
         query_start=starts.to(device),
         seq_lens=torch.tensor(case.lengths, dtype=torch.int32, device=device),
-        max_query_len=max(case.queries),
-        max_seq_len=max(case.lengths),
+        work=work_lists(case, device),
     )
+    plan(batch)
     q = packed.to(device, case.dtype)[:, : case.heads]
     return Inputs(q, k_cache.to(device, case.dtype), v_cache.to(device, case.dtype), batch)
+
+
+def work_lists(case: Case, device: str) -> WorkLists:
+    """Lists full of nonsense, with as much room as the case needs."""
+    work = make_work_lists(
+        len(case.queries),
+        sum(case.queries),
+        case.heads,
+        case.kv_heads,
+        case.dim,
+        case.dtype,
+        torch.device(device),
+    )
+    work.shares.fill_(77)
+    work.tiles.fill_(77)
+    longer = [count for count in case.queries if count > 1]
+    return work.needed(case.queries.count(1) and len(case.queries), len(longer), sum(longer))
+
+
+def plan(batch: ForwardBatch) -> None:
+    """Fill the batch's work lists from its lengths on the device."""
+    plan_attention(batch.work, batch.query_start, batch.seq_lens, batch.slots)

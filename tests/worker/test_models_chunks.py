@@ -9,6 +9,7 @@ import torch
 from model_checkpoints import VARIANTS, VOCAB, make_checkpoint
 
 from octavo.kernels.batch import ForwardBatch
+from octavo.kernels.reference import make_work_lists
 from octavo.services.worker.causal_lm import CausalLM
 from octavo.services.worker.model_config import ModelConfig
 from octavo.services.worker.parallel import Parallel
@@ -33,8 +34,7 @@ def one_chunk(tables: torch.Tensor, first: int, last: int) -> ForwardBatch:
         slots=torch.tensor([SLOT], dtype=torch.int32),
         query_start=torch.tensor([0, last - first], dtype=torch.int32),
         seq_lens=torch.tensor([last], dtype=torch.int32),
-        max_query_len=last - first,
-        max_seq_len=last,
+        work=make_work_lists(0, 0, 1, 1, 1, torch.float32, torch.device("cpu")),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from octavo.kernels import ops
 from octavo.services.worker.layers.placement import Placement, Placements
 from octavo.services.worker.parallel import Parallel
 
@@ -36,6 +37,6 @@ class VocabShard(nn.Module):
         return self.parallel.all_reduce(found * mine[:, None])
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        """[n, hidden] -> float32[n, vocab], the same on every rank."""
-        scores = nn.functional.linear(hidden, self.weight).float()
+        """[n, hidden] -> [n, vocab] in hidden's dtype, the same on every rank."""
+        scores = ops.linear(hidden, self.weight)
         return self.parallel.all_gather(scores)[:, : self.vocab_size]

@@ -11,6 +11,8 @@ from typing import Protocol
 import torch
 from torch import nn
 
+from octavo.kernels import ops
+
 
 class LinearScheme(Protocol):
     def create(self, layer: nn.Module, rows: int, columns: int) -> torch.Tensor:
@@ -32,4 +34,4 @@ class Unquantized:
 
     def apply(self, layer: nn.Module, x: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         weight: torch.Tensor = layer.get_parameter("weight")
-        return nn.functional.linear(x, weight, bias)
+        return ops.linear(x, weight, bias)

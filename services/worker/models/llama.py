@@ -41,8 +41,10 @@ class LlamaForCausalLM(nn.Module):
             table = rotary_table(config.rope, max_model_len)
         self.register_buffer("cos_sin", table, persistent=False)
         self.num_layers = config.num_layers
+        self.num_heads = config.num_heads // parallel.size
         self.num_kv_heads = max(config.num_kv_heads // parallel.size, 1)
         self.head_dim = config.head_dim
+        self.dtype = torch.get_default_dtype()
 
     def forward(self, input_ids: torch.Tensor, batch: ForwardBatch) -> torch.Tensor:
         hidden, residual = self.embedding.embed(input_ids), None

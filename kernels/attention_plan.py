@@ -1,0 +1,171 @@
+"""Who attends to what in a step, worked out on the device: one launch, read by every layer.
+
+Rows with one query token are cut into shares of about equal work (the balance is that of stream-K,
+Osama et al., 2023, with whole tiles), rows with more into tiles of query tokens. Lengths never
+leave the device, so one CUDA graph serves any of them.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+
+from octavo.kernels.batch import WorkLists
+from octavo.kernels.launch import num_sms
+from octavo.kernels.prefill_attention import tile_tokens
+
+TILE = 64
+"""Positions; the unit of a share."""
+SHARE_FIELDS = 8
+TILE_FIELDS = 4
+MIN_TILES = 1
+PROGRAMS_PER_SM = 4
+
+
+def make_work_lists(
+    max_rows: int,
+    max_tokens: int,
+    heads: int,
+    kv_heads: int,
+    head_dim: int,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> WorkLists:
+    """Lists for batches of up to `max_rows` rows and `max_tokens` tokens."""
+    splits = max(num_sms(device) * PROGRAMS_PER_SM // kv_heads, 1)
+    tokens = tile_tokens(heads // kv_heads, head_dim, dtype)
+    shares = torch.empty((max_rows + splits, SHARE_FIELDS), dtype=torch.int32, device=device)
+    size = max_tokens // tokens + min(max_rows, max_tokens // 2)
+    tiles = torch.empty((size, TILE_FIELDS), dtype=torch.int32, device=device)
+    return WorkLists(shares, tiles, splits, tokens)
+
+
+def plan_attention(
+    work: WorkLists, query_start: torch.Tensor, seq_lens: torch.Tensor, slots: torch.Tensor
+) -> None:
+    """Fill the work lists of a step from query_start int32[n + 1], seq_lens and slots int32[n].
+
+    Shares, for rows with one query token: (token, slot, seq_len, first tile, end tile, number of
+    the share in its row, shares of the row, index of the row's first share), in tiles of 64
+    positions. Tiles, for rows with more: (first token, end of the row's tokens, slot, position of
+    token 0), `tile_tokens` tokens each, those that see most first. Entries behind them have token
+    -1. A list may be empty where there are no such rows. Raises ValueError when the shares are
+    too few for n rows.
+    """
+    num_rows = len(seq_lens)
+    if 0 < len(work.shares) < num_rows + work.splits:
+        raise ValueError(f"{len(work.shares)} shares do not hold {num_rows} rows.")
+    _plan_kernel[(2,)](
+        work.shares,
+        work.tiles,
+        query_start,
+        seq_lens,
+        slots,
+        num_rows,
+        len(work.shares),
+        len(work.tiles),
+        work.splits,
+        work.tile_tokens,
+        TILE=TILE,
+        MIN_TILES=MIN_TILES,
+        ROWS_PAD=max(triton.next_power_of_2(num_rows), 128),
+        num_warps=4,
+    )
+
+
+@triton.jit(do_not_specialize=["num_rows", "num_shares", "num_tiles", "splits", "tile_tokens"])
+def _plan_kernel(
+    shares_ptr: tl.tensor,
+    tiles_ptr: tl.tensor,
+    query_start_ptr: tl.tensor,
+    seq_lens_ptr: tl.tensor,
+    slots_ptr: tl.tensor,
+    num_rows: tl.tensor,
+    num_shares: tl.tensor,
+    num_tiles: tl.tensor,
+    splits: tl.tensor,
+    tile_tokens: tl.tensor,
+    TILE: tl.constexpr,
+    MIN_TILES: tl.constexpr,
+    ROWS_PAD: tl.constexpr,
+) -> None:
+    row = tl.arange(0, ROWS_PAD)
+    inside = row < num_rows
+    start = tl.load(query_start_ptr + row, mask=inside, other=0)
+    end = tl.load(query_start_ptr + row + 1, mask=inside, other=0)
+    seq_len = tl.load(seq_lens_ptr + row, mask=inside, other=0)
+    slot = tl.load(slots_ptr + row, mask=inside, other=0)
+    if tl.program_id(0) == 0:
+        _plan_shares(shares_ptr, start, end, seq_len, slot, num_shares, splits, TILE, MIN_TILES)
+    else:
+        _plan_tiles(tiles_ptr, start, end, seq_len, slot, num_tiles, tile_tokens)
+
+
+@triton.jit
+def _plan_shares(
+    shares_ptr: tl.tensor,
+    start: tl.tensor,
+    end: tl.tensor,
+    seq_len: tl.tensor,
+    slot: tl.tensor,
+    num_shares: tl.tensor,
+    splits: tl.tensor,
+    TILE: tl.constexpr,
+    MIN_TILES: tl.constexpr,
+) -> None:
+    single = end - start == 1
+    tiles = tl.where(single, tl.cdiv(seq_len, TILE), 0)
+    most = tl.maximum(tl.cdiv(tl.sum(tiles, axis=0), splits), MIN_TILES)
+    count = tl.where(single, tl.maximum(tl.cdiv(tiles, most), 1), 0)
+    first = tl.cumsum(count, axis=0) - count
+    divisor = tl.maximum(count, 1)
+    for number in range(0, tl.max(count, axis=0)):
+        at = shares_ptr + (first + number) * 8
+        live = (number < count) & (first + number < num_shares)
+        tl.store(at, start, mask=live)
+        tl.store(at + 1, slot, mask=live)
+        tl.store(at + 2, seq_len, mask=live)
+        tl.store(at + 3, tiles * number // divisor, mask=live)
+        tl.store(at + 4, tiles * (number + 1) // divisor, mask=live)
+        tl.store(at + 5, start * 0 + number, mask=live)
+        tl.store(at + 6, count, mask=live)
+        tl.store(at + 7, first, mask=live)
+    _end_list(shares_ptr, tl.sum(count, axis=0), num_shares, 8)
+
+
+@triton.jit
+def _plan_tiles(
+    tiles_ptr: tl.tensor,
+    start: tl.tensor,
+    end: tl.tensor,
+    seq_len: tl.tensor,
+    slot: tl.tensor,
+    num_tiles: tl.tensor,
+    tile_tokens: tl.tensor,
+) -> None:
+    """In falling order of the keys that they see: of each row the last tile is the next."""
+    tokens = end - start
+    left = tl.where(tokens > 1, tl.cdiv(tokens, tile_tokens), 0)
+    total = tl.sum(left, axis=0)
+    written = total * 0
+    while written < total:
+        keys = tl.where(left > 0, seq_len - tokens + left * tile_tokens, 0)
+        live = (left > 0) & (keys == tl.max(keys, axis=0))
+        index = written + tl.cumsum(live.to(tl.int32), axis=0) - 1
+        at, fits = tiles_ptr + index * 4, live & (index < num_tiles)
+        tl.store(at, start + (left - 1) * tile_tokens, mask=fits)
+        tl.store(at + 1, end, mask=fits)
+        tl.store(at + 2, slot, mask=fits)
+        tl.store(at + 3, seq_len - end, mask=fits)
+        left -= live.to(tl.int32)
+        written += tl.sum(live.to(tl.int32), axis=0)
+    _end_list(tiles_ptr, total, num_tiles, 4)
+
+
+@triton.jit
+def _end_list(list_ptr: tl.tensor, used: tl.tensor, size: tl.tensor, FIELDS: tl.constexpr) -> None:
+    entry = tl.arange(0, 128)
+    for start in range(used, size, 128):
+        at = start + entry
+        tl.store(list_ptr + at * FIELDS, tl.full([128], -1, tl.int32), mask=at < size)

@@ -1,0 +1,179 @@
+"""Attention of rows with one query token: split over programs by a work list, then merged.
+
+A program attends over one share of a row's keys for one KV head (flash decoding, Dao et al.,
+2023). Of a row's shares the last program to finish merges all, in the order of the keys, so the
+result does not depend on which one it was.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+
+from octavo.kernels.attention_plan import SHARE_FIELDS, TILE
+from octavo.kernels.attention_tiles import attend, dim_pad, load_rows, store_rows
+from octavo.kernels.batch import ForwardBatch
+from octavo.kernels.launch import let_next_start, pdl_options, wait_for_inputs, zeros
+
+MERGED_AT_ONCE = 8
+
+
+def decode_attention(
+    out: torch.Tensor,
+    q: torch.Tensor,
+    k_cache: torch.Tensor,
+    v_cache: torch.Tensor,
+    batch: ForwardBatch,
+    scale: float,
+    window: int,
+    soft_cap: float,
+) -> None:
+    """Write out [T, Hq, D] for the rows of `batch.work.shares`; see `paged_attention`."""
+    kv_heads, head_dim = k_cache.shape[1], q.shape[2]
+    group, pad = q.shape[1] // kv_heads, dim_pad(head_dim)
+    shares = len(batch.work.shares)
+    group_pad = triton.next_power_of_2(group)
+    partial = torch.empty((shares, kv_heads, group_pad, pad), dtype=torch.float32, device=q.device)
+    lse = torch.empty((shares, kv_heads, group_pad), dtype=torch.float32, device=q.device)
+    _decode_kernel[(shares, kv_heads)](
+        out,
+        partial,
+        lse,
+        zeros(q.device, shares * kv_heads),
+        q,
+        k_cache,
+        v_cache,
+        batch.block_tables,
+        batch.work.shares,
+        scale,
+        q.stride(0),
+        q.stride(1),
+        batch.block_tables.stride(0),
+        GROUP=group,
+        GROUP_PAD=group_pad,
+        HEAD_DIM=head_dim,
+        DIM_PAD=pad,
+        BLOCK_SIZE=k_cache.shape[2],
+        BLOCK_M=max(16, group_pad),
+        TILE=TILE,
+        FIELDS=SHARE_FIELDS,
+        MERGED=MERGED_AT_ONCE,
+        WINDOW=window,
+        SOFT_CAP=soft_cap,
+        num_warps=4,
+        num_stages=1 if q.dtype == torch.float32 else 2 if pad > 128 else 3,
+        **pdl_options(q),
+    )
+
+
+@triton.jit
+def _decode_kernel(
+    out_ptr: tl.tensor,
+    partial_ptr: tl.tensor,
+    lse_ptr: tl.tensor,
+    counters_ptr: tl.tensor,
+    q_ptr: tl.tensor,
+    k_cache_ptr: tl.tensor,
+    v_cache_ptr: tl.tensor,
+    block_tables_ptr: tl.tensor,
+    shares_ptr: tl.tensor,
+    scale: tl.tensor,
+    q_token: tl.tensor,
+    q_head: tl.tensor,
+    table_stride: tl.tensor,
+    GROUP: tl.constexpr,
+    GROUP_PAD: tl.constexpr,
+    HEAD_DIM: tl.constexpr,
+    DIM_PAD: tl.constexpr,
+    BLOCK_SIZE: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    TILE: tl.constexpr,
+    FIELDS: tl.constexpr,
+    MERGED: tl.constexpr,
+    WINDOW: tl.constexpr,
+    SOFT_CAP: tl.constexpr,
+    PDL: tl.constexpr,
+) -> None:
+    share, kv_head = tl.program_id(0), tl.program_id(1)
+    kv_heads = tl.num_programs(1)
+    let_next_start(PDL)
+    # Shares and tables are older than the step's first layer: no kernel that runs writes them.
+    entry = shares_ptr + share * FIELDS
+    token, slot, seq_len = tl.load(entry), tl.load(entry + 1), tl.load(entry + 2)
+    first_tile, end_tile = tl.load(entry + 3), tl.load(entry + 4)
+    count, first = tl.load(entry + 6), tl.load(entry + 7)
+    wait_for_inputs(PDL)
+    if token < 0:
+        return
+    low = tl.maximum(seq_len - WINDOW, 0) if WINDOW > 0 else seq_len * 0
+    first_tile = tl.maximum(first_tile, low // TILE)
+    m = tl.arange(0, BLOCK_M)
+    head = kv_head * GROUP + m
+    q = load_rows(q_ptr, token.to(tl.int64) * q_token + head * q_head, m < GROUP, HEAD_DIM, DIM_PAD)
+    position = tl.where(m < GROUP, seq_len - 1, -1)
+    table = block_tables_ptr + slot.to(tl.int64) * table_stride
+    acc, lse = attend(
+        q, position, low, seq_len, first_tile, end_tile,
+        table, k_cache_ptr, v_cache_ptr, scale, kv_head, kv_heads,
+        HEAD_DIM, DIM_PAD, BLOCK_SIZE, BLOCK_M, TILE, WINDOW, SOFT_CAP,
+    )  # fmt: skip
+    out_cell = token.to(tl.int64) * (kv_heads * GROUP) + head
+    if count == 1:
+        store_rows(out_ptr, out_cell, acc, m < GROUP, HEAD_DIM, DIM_PAD)
+        return
+    cell = (share * kv_heads + kv_head).to(tl.int64) * GROUP_PAD + m
+    store_rows(partial_ptr, cell, acc, m < GROUP, DIM_PAD, DIM_PAD)
+    tl.store(lse_ptr + cell, lse, mask=m < GROUP)
+    if _came_last(counters_ptr + first * kv_heads + kv_head, count):
+        _merge(out_ptr, partial_ptr, lse_ptr, token, first, count, kv_head, kv_heads,
+               GROUP, GROUP_PAD, HEAD_DIM, DIM_PAD, MERGED)  # fmt: skip
+
+
+@triton.jit
+def _came_last(counter: tl.tensor, count: tl.tensor) -> tl.tensor:
+    """Whether this is the last of `count` programs; what the others have stored can be read."""
+    tl.debug_barrier()
+    last = tl.atomic_add(counter, 1, sem="acq_rel") == count - 1
+    tl.store(counter, 0, mask=last)
+    return last
+
+
+@triton.jit
+def _merge(
+    out_ptr: tl.tensor,
+    partial_ptr: tl.tensor,
+    lse_ptr: tl.tensor,
+    token: tl.tensor,
+    first: tl.tensor,
+    count: tl.tensor,
+    kv_head: tl.tensor,
+    kv_heads: tl.tensor,
+    GROUP: tl.constexpr,
+    GROUP_PAD: tl.constexpr,
+    HEAD_DIM: tl.constexpr,
+    DIM_PAD: tl.constexpr,
+    MERGED: tl.constexpr,
+) -> None:
+    """The shares' results, weighted by 2 ** lse; zeros where none had keys."""
+    number, m, dim = tl.arange(0, MERGED), tl.arange(0, GROUP_PAD), tl.arange(0, DIM_PAD)
+    top = tl.full([GROUP_PAD], float("-inf"), tl.float32)
+    total = tl.zeros([GROUP_PAD], tl.float32)
+    acc = tl.zeros([GROUP_PAD, DIM_PAD], tl.float32)
+    for start in range(0, count, MERGED):
+        share = (first + start + number).to(tl.int64)
+        cell = (share * kv_heads + kv_head)[:, None] * GROUP_PAD + m[None, :]
+        live = (start + number < count)[:, None] & (m < GROUP)[None, :]
+        lse = tl.load(lse_ptr + cell, mask=live, other=float("-inf"), cache_modifier=".cg")
+        at = cell[:, :, None] * DIM_PAD + dim[None, None, :]
+        part = tl.load(partial_ptr + at, mask=live[:, :, None], other=0.0, cache_modifier=".cg")
+        new_top = tl.maximum(top, tl.max(lse, axis=0))
+        finite_top = tl.where(new_top == float("-inf"), 0.0, new_top)
+        weight = tl.exp2(lse - finite_top[None, :])
+        shrink = tl.exp2(top - finite_top)
+        total = total * shrink + tl.sum(weight, axis=0)
+        acc = acc * shrink[:, None] + tl.sum(part * weight[:, :, None], axis=0)
+        top = new_top
+    out = acc / tl.where(total > 0, total, 1.0)[:, None]
+    cell = token.to(tl.int64) * (kv_heads * GROUP) + kv_head * GROUP + m
+    store_rows(out_ptr, cell, out, m < GROUP, HEAD_DIM, DIM_PAD)

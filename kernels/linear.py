@@ -1,0 +1,45 @@
+"""The product with a weight: torch's, except where a kernel of ours reads the weight faster."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from types import ModuleType
+
+import torch
+
+MAX_ROWS = 32
+"""Beyond, torch is as fast."""
+
+
+def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+    """x [T, K] @ weight [N, K]^T + bias [N] -> [T, N] in x's dtype, summed in float32."""
+    hopper = _hopper(x.device) if 0 < x.shape[0] <= MAX_ROWS else None
+    if hopper is not None and _suits_hopper(x, weight):
+        product: torch.Tensor = hopper.linear(x, weight, bias)
+        return product
+    return torch.nn.functional.linear(x, weight, bias)
+
+
+def _suits_hopper(x: torch.Tensor, weight: torch.Tensor) -> bool:
+    return (
+        x.dim() == 2
+        and x.dtype == weight.dtype
+        and x.dtype in (torch.bfloat16, torch.float16)
+        and weight.shape[0] % 64 == 0
+        and weight.shape[1] % 128 == 0
+        and weight.is_contiguous()
+        and x.stride(1) == 1
+        and x.stride(0) % 8 == 0
+    )
+
+
+@functools.cache
+def _hopper(device: torch.device) -> ModuleType | None:
+    """The Gluon kernel, where the GPU and the installed Triton have what it needs."""
+    if device.type != "cuda" or torch.cuda.get_device_capability(device)[0] != 9:
+        return None
+    try:
+        return importlib.import_module("octavo.kernels.linear_hopper")
+    except (ImportError, AttributeError):  # Gluon is experimental: names come and go
+        return None

@@ -1,0 +1,247 @@
+"""x @ W^T for few rows at the speed of memory: Hopper only, in Gluon.
+
+Persistent: the weight is cut into units of 64 outputs by 128 columns, and every program takes an
+equal run of them (stream-K, Osama et al., 2023). One warp streams the weight into a ring in shared
+memory by TMA and waits for nobody (PDL): while the kernels before still run, the ring fills. A
+second one brings x as soon as it is there. The programs that share 64 outputs leave their sums in
+memory; the last one to come adds them up in order.
+"""
+
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, misc, attr-defined"
+
+from __future__ import annotations
+
+import torch
+import triton
+from triton.experimental import gluon
+from triton.experimental.gluon import language as gl
+from triton.experimental.gluon.language.nvidia.hopper import (
+    fence_async_shared,
+    mbarrier,
+    tma,
+    warpgroup_mma,
+    warpgroup_mma_wait,
+)
+from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
+from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
+
+from octavo.kernels.launch import num_sms, zeros
+
+OUTPUTS, COLUMNS = 64, 128
+RING_BYTES = 160 << 10
+"""One program a multiprocessor: two of a kernel on one, and none on another, would be slow."""
+EARLY_BYTES = 16 << 20
+"""Of the weight, asked to come into L2 behind the ring before x is there."""
+REGISTERS = 96
+"""A thread: as little as leaves room for the kernels around."""
+
+_LAYOUT = gl.NVMMASharedLayout(swizzle_byte_width=128, element_bitwidth=16, rank=2)
+
+
+def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    """As `linear.linear`, for up to 64 rows of a 16-bit dtype, N a multiple of 64, K of 128."""
+    (rows, columns), outputs = x.shape, weight.shape[0]
+    rows_pad = max(8, triton.next_power_of_2(rows))
+    programs = min(num_sms(x.device), outputs // OUTPUTS * (columns // COLUMNS))
+    out = torch.empty((rows, outputs), dtype=x.dtype, device=x.device)
+    size = (2 * programs, OUTPUTS, rows_pad)
+    partial = torch.empty(size, dtype=torch.float32, device=x.device)
+    linear_kernel[(programs,)](
+        out,
+        partial,
+        zeros(x.device, outputs // OUTPUTS),
+        TensorDescriptor.from_tensor(weight, [OUTPUTS, COLUMNS], _LAYOUT),
+        TensorDescriptor.from_tensor(x, [rows_pad, COLUMNS], _LAYOUT),
+        weight,
+        weight if bias is None else bias,
+        rows,
+        outputs,
+        columns // COLUMNS,
+        ROWS_PAD=rows_pad,
+        STAGES=RING_BYTES // ((OUTPUTS + rows_pad) * COLUMNS * 2),
+        EARLY=EARLY_BYTES // (programs * OUTPUTS * COLUMNS * 2),
+        BIAS=bias is not None,
+        num_warps=4,
+        maxnreg=REGISTERS,
+        launch_pdl=True,
+    )
+    return out
+
+
+@gluon.jit(do_not_specialize=["rows"])
+def linear_kernel(
+    out_ptr,
+    partial_ptr,
+    counters_ptr,
+    w_desc,
+    x_desc,
+    w_ptr,
+    bias_ptr,
+    rows,
+    outputs,
+    units,
+    ROWS_PAD: gl.constexpr,
+    STAGES: gl.constexpr,
+    EARLY: gl.constexpr,
+    BIAS: gl.constexpr,
+):
+    w_ring = gl.allocate_shared_memory(w_desc.dtype, [STAGES, 64, 128], w_desc.layout)
+    x_ring = gl.allocate_shared_memory(w_desc.dtype, [STAGES, ROWS_PAD, 128], x_desc.layout)
+    w_full = _barriers(STAGES)
+    x_full = _barriers(STAGES)
+    free = _barriers(STAGES)
+    fence_async_shared()
+    total = outputs // 64 * units
+    first = gl.program_id(0) * total // gl.num_programs(0)
+    end = (gl.program_id(0) + 1) * total // gl.num_programs(0)
+    gl.warp_specialize(
+        [
+            (_multiply, (out_ptr, partial_ptr, counters_ptr, bias_ptr, w_ring, x_ring, w_full,
+                         x_full, free, rows, outputs, units, first, end, ROWS_PAD, STAGES, BIAS)),
+            (_stream_weight, (w_desc, w_ring, w_full, free, w_ptr, units, first, end, STAGES,
+                              EARLY)),
+            (_stream_x, (x_desc, x_ring, x_full, free, units, first, end, ROWS_PAD, STAGES)),
+        ],
+        [1, 1],
+        [24, 24],
+    )  # fmt: skip
+
+
+@gluon.jit
+def _barriers(STAGES: gl.constexpr):
+    barriers = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
+    for stage in gl.static_range(STAGES):
+        mbarrier.init(barriers.index(stage), count=1)
+    return barriers
+
+
+@gluon.jit
+def _stream_weight(
+    desc,
+    ring,
+    full,
+    free,
+    w_ptr,
+    units,
+    first,
+    end,
+    STAGES: gl.constexpr,
+    EARLY: gl.constexpr,
+):
+    for unit in range(first, end):
+        if unit == first + STAGES:
+            for early in range(unit, gl.minimum(unit + EARLY, end)):
+                _ask_for(w_ptr, early, units)
+        stage = (unit - first) % STAGES
+        phase = (unit - first) // STAGES & 1
+        mbarrier.wait(free.index(stage), phase ^ 1)
+        mbarrier.expect(full.index(stage), 64 * 128 * 2)
+        tma.async_copy_global_to_shared(
+            desc, [unit // units * 64, unit % units * 128], full.index(stage), ring.index(stage)
+        )
+    gdc_launch_dependents()
+
+
+@gluon.jit
+def _ask_for(w_ptr, unit, units):
+    """Bring a unit of the weight into L2: 64 rows of 256 bytes, two a thread of the warp."""
+    row = gl.arange(0, 64, gl.BlockedLayout([1], [32], [1], [0]))
+    at = (unit // units * 64 + row).to(gl.int64) * (units * 128) + unit % units * 128
+    gl.inline_asm_elementwise(
+        "cp.async.bulk.prefetch.L2.global [$1], 256; mov.u32 $0, 0;",
+        "=r,l",
+        [w_ptr + at],
+        dtype=gl.int32,
+        is_pure=False,
+        pack=1,
+    )
+
+
+@gluon.jit
+def _stream_x(
+    desc, ring, full, free, units, first, end, ROWS_PAD: gl.constexpr, STAGES: gl.constexpr
+):
+    gdc_wait()
+    for unit in range(first, end):
+        stage = (unit - first) % STAGES
+        phase = (unit - first) // STAGES & 1
+        mbarrier.wait(free.index(stage), phase ^ 1)
+        mbarrier.expect(full.index(stage), ROWS_PAD * 128 * 2)
+        tma.async_copy_global_to_shared(
+            desc, [0, unit % units * 128], full.index(stage), ring.index(stage)
+        )
+
+
+@gluon.jit
+def _multiply(
+    out_ptr,
+    partial_ptr,
+    counters_ptr,
+    bias_ptr,
+    w_ring,
+    x_ring,
+    w_full,
+    x_full,
+    free,
+    rows,
+    outputs,
+    units,
+    first,
+    end,
+    ROWS_PAD: gl.constexpr,
+    STAGES: gl.constexpr,
+    BIAS: gl.constexpr,
+):
+    MMA: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [4, 1], [16, ROWS_PAD, 16])
+    n = gl.arange(0, 64, gl.SliceLayout(1, MMA))
+    row = gl.arange(0, ROWS_PAD, gl.SliceLayout(0, MMA))
+    for tile in range(first // units, gl.cdiv(end, units)):
+        low = gl.maximum(first, tile * units)
+        high = gl.minimum(end, (tile + 1) * units)
+        acc = gl.zeros([64, ROWS_PAD], gl.float32, MMA)
+        for unit in range(low, high):
+            stage = (unit - first) % STAGES
+            phase = (unit - first) // STAGES & 1
+            mbarrier.wait(w_full.index(stage), phase)
+            mbarrier.wait(x_full.index(stage), phase)
+            acc = warpgroup_mma(
+                w_ring.index(stage), x_ring.index(stage).permute((1, 0)), acc, is_async=True
+            )
+            acc = warpgroup_mma_wait(0, deps=(acc,))
+            mbarrier.arrive(free.index(stage), count=1)
+        whole = high - low == units
+        if not whole:
+            acc, whole = _merge(
+                acc, partial_ptr, counters_ptr, tile, low, units, outputs, n, row, ROWS_PAD
+            )
+        if whole:
+            out_n = tile * 64 + n
+            if BIAS:
+                acc += gl.load(bias_ptr + out_n).to(gl.float32)[:, None]
+            out_at = out_ptr + (row * outputs)[None, :] + out_n[:, None]
+            gl.store(out_at, acc.to(out_ptr.dtype.element_ty), mask=(row < rows)[None, :])
+
+
+@gluon.jit
+def _merge(
+    acc, partial_ptr, counters_ptr, tile, low, units, outputs, n, row, ROWS_PAD: gl.constexpr
+):
+    """Leave a part of a tile's sum; (sum of all parts, whether this was the last one to come).
+    A program's part of a tile begun before is its first, any other its last: two places each."""
+    programs = gl.num_programs(0)
+    total = outputs // 64 * units
+    size: gl.constexpr = 64 * ROWS_PAD
+    cell = partial_ptr + n[:, None] * ROWS_PAD + row[None, :]
+    begins = (low == tile * units).to(gl.int32)
+    gl.store(cell + (2 * gl.program_id(0) + begins) * size, acc)
+    gl.thread_barrier()
+    owner = ((tile * units + 1) * programs - 1) // total
+    last = ((tile + 1) * units * programs - 1) // total
+    came = gl.atomic_add(counters_ptr + tile, 1, sem="acq_rel")
+    complete = came == last - owner
+    if complete:
+        gl.store(counters_ptr + tile, 0)
+        acc = gl.load(cell + (2 * owner + 1) * size, cache_modifier=".cg")
+        for program in range(owner + 1, last + 1):
+            acc += gl.load(cell + 2 * program * size, cache_modifier=".cg")
+    return acc, complete

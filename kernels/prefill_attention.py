@@ -1,0 +1,141 @@
+"""Attention of rows with several query tokens: one program for a tile of them and a KV head.
+
+Plain Triton, for every GPU and shape; on Hopper `prefill_hopper` takes what it can.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from types import ModuleType
+
+import torch
+import triton
+import triton.language as tl
+
+from octavo.kernels.attention_tiles import attend, dim_pad, load_rows, store_rows
+from octavo.kernels.batch import ForwardBatch
+
+HOPPER_GROUPS = (1, 2, 4, 8, 16, 32)
+
+
+def tile_tokens(group: int, head_dim: int, dtype: torch.dtype) -> int:
+    """Query tokens of one tile, for `group` query heads a KV head."""
+    return _tile_rows(group, head_dim, dtype) // group
+
+
+def _tile_rows(group: int, head_dim: int, dtype: torch.dtype) -> int:
+    """16 rows a warp, as tensor cores have them; float32 has none, so small tiles."""
+    rows = 32 if dtype == torch.float32 else 128 if dim_pad(head_dim) <= 128 else 64
+    group_pad: int = triton.next_power_of_2(group)
+    return max(rows, group_pad)
+
+
+def prefill_attention(
+    out: torch.Tensor,
+    q: torch.Tensor,
+    k_cache: torch.Tensor,
+    v_cache: torch.Tensor,
+    batch: ForwardBatch,
+    scale: float,
+    window: int,
+    soft_cap: float,
+) -> None:
+    """Write out [T, Hq, D] for the rows of `batch.work.tiles`; see `paged_attention`."""
+    hopper = _hopper(q.device)
+    if hopper is not None and not window and not soft_cap and _suits_hopper(q, k_cache):
+        hopper.prefill_attention(out, q, k_cache, v_cache, batch, scale)
+        return
+    kv_heads, head_dim = k_cache.shape[1], q.shape[2]
+    group, wide = q.shape[1] // kv_heads, q.dtype == torch.float32
+    rows = _tile_rows(group, head_dim, q.dtype)
+    _prefill_kernel[(len(batch.work.tiles), kv_heads)](
+        out,
+        q,
+        k_cache,
+        v_cache,
+        batch.block_tables,
+        batch.work.tiles,
+        scale,
+        q.stride(0),
+        q.stride(1),
+        batch.block_tables.stride(0),
+        GROUP=group,
+        HEAD_DIM=head_dim,
+        DIM_PAD=dim_pad(head_dim),
+        BLOCK_SIZE=k_cache.shape[2],
+        BLOCK_M=rows,
+        TILE=32 if wide else 64,
+        WINDOW=window,
+        SOFT_CAP=soft_cap,
+        num_warps=8 if rows == 128 else 4,
+        num_stages=1 if wide else 2,
+    )
+
+
+def _suits_hopper(q: torch.Tensor, k_cache: torch.Tensor) -> bool:
+    return (
+        q.shape[2] == 128
+        and q.element_size() == 2
+        and k_cache.shape[2] % 64 == 0
+        and q.shape[1] // k_cache.shape[1] in HOPPER_GROUPS
+    )
+
+
+@functools.cache
+def _hopper(device: torch.device) -> ModuleType | None:
+    """The Gluon kernel, where the GPU and the installed Triton have what it needs."""
+    if device.type != "cuda" or torch.cuda.get_device_capability(device)[0] != 9:
+        return None
+    try:
+        return importlib.import_module("octavo.kernels.prefill_hopper")
+    except (ImportError, AttributeError):  # Gluon is experimental: names come and go
+        return None
+
+
+@triton.jit
+def _prefill_kernel(
+    out_ptr: tl.tensor,
+    q_ptr: tl.tensor,
+    k_cache_ptr: tl.tensor,
+    v_cache_ptr: tl.tensor,
+    block_tables_ptr: tl.tensor,
+    tiles_ptr: tl.tensor,
+    scale: tl.tensor,
+    q_token: tl.tensor,
+    q_head: tl.tensor,
+    table_stride: tl.tensor,
+    GROUP: tl.constexpr,
+    HEAD_DIM: tl.constexpr,
+    DIM_PAD: tl.constexpr,
+    BLOCK_SIZE: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    TILE: tl.constexpr,
+    WINDOW: tl.constexpr,
+    SOFT_CAP: tl.constexpr,
+) -> None:
+    TOKENS: tl.constexpr = BLOCK_M // GROUP
+    kv_head, kv_heads = tl.program_id(1), tl.num_programs(1)
+    entry = tiles_ptr + tl.program_id(0) * 4
+    first = tl.load(entry)
+    if first < 0:
+        return
+    end, slot, offset = tl.load(entry + 1), tl.load(entry + 2), tl.load(entry + 3)
+    m = tl.arange(0, BLOCK_M)
+    token, head = first + m // GROUP, kv_head * GROUP + m % GROUP
+    live = (m < TOKENS * GROUP) & (token < end)
+    q_at = token.to(tl.int64) * q_token + head * q_head
+    q = load_rows(q_ptr, q_at, live, HEAD_DIM, DIM_PAD)
+    position = tl.where(live, offset + token, -1)
+    high = offset + tl.minimum(first + TOKENS, end)
+    low = high * 0
+    if WINDOW > 0:
+        low = tl.maximum(offset + first - WINDOW + 1, 0)
+    table = block_tables_ptr + slot.to(tl.int64) * table_stride
+    acc, _ = attend(
+        q, position, low, high, low // TILE, tl.cdiv(high, TILE),
+        table, k_cache_ptr, v_cache_ptr, scale, kv_head, kv_heads,
+        HEAD_DIM, DIM_PAD, BLOCK_SIZE, BLOCK_M, TILE, WINDOW, SOFT_CAP,
+    )  # fmt: skip
+    cell = token.to(tl.int64) * (kv_heads * GROUP) + head
+    store_rows(out_ptr, cell, acc, live, HEAD_DIM, DIM_PAD)
