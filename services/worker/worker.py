@@ -9,6 +9,7 @@ from types import FrameType
 
 import torch
 
+from octavo.services.worker.compile_counter import CompileCounter
 from octavo.services.worker.kv_cache import (
     CPU_KV_BYTES,
     GRAPH_RESERVE,
@@ -20,6 +21,7 @@ from octavo.services.worker.kv_cache import (
 from octavo.services.worker.model_config import ModelConfig
 from octavo.services.worker.model_runner import ModelRunner
 from octavo.services.worker.parallel import Parallel
+from octavo.services.worker.phases import Phases
 from octavo.services.worker.results import ResultSender
 from octavo.services.worker.warm_up import warm_up, warm_up_decodes
 from octavo.services.worker.weights import load_model, weight_bytes
@@ -33,16 +35,22 @@ log = logging.getLogger(__name__)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def main(child: Child) -> None:
+def main(child: Child, phases: Phases) -> None:
     signal.signal(signal.SIGTERM, _exit)
     rank, directory = child.config.index, child.config.path
+    counter = CompileCounter()
     with torch.inference_mode():
-        runner, num_blocks = build_runner(child)
+        runner, num_blocks = build_runner(child, phases, counter)
         spoke: Spoke[WorkerReady, StepPlan | Stop] = Spoke(
             directory, WORKER_SOCKET, f"rank-{rank}".encode(), ToWorker, strict=True
         )
         spoke.send(WorkerReady(rank=rank, num_blocks=num_blocks))
-        child.ready()
+        child.ready(
+            compiled=counter.compiled, from_cache=counter.from_cache, cache=counter.directory
+        )
+        counter.serving = True
+        if rank == 0:  # the others do the same beside it
+            log.info("%s", f"{phases}; {counter}" if counter.directory else phases)
         results = ResultSender(directory, runner.device) if rank == 0 else None
         serve(spoke, runner, results)
 
@@ -60,10 +68,12 @@ def serve(
         results.close()
 
 
-def build_runner(child: Child) -> tuple[ModelRunner, int]:
+def build_runner(child: Child, phases: Phases, counter: CompileCounter) -> tuple[ModelRunner, int]:
     """Everything up to the first plan; also the number of KV blocks of this rank."""
     config, rank = child.config.server.engine, child.config.index
     device = _device(config, rank)
+    if device.type == "cuda":
+        counter.install()
     parallel = Parallel.create(
         rank, config.tensor_parallel_size, device, child.config.path / "rendezvous"
     )
@@ -71,7 +81,9 @@ def build_runner(child: Child) -> tuple[ModelRunner, int]:
     dtype = DTYPES[config.dtype]
     budget = Budget.measure(config, device)
     spec = _kv_spec(config, model_config, parallel, dtype)
-    check_fit(config, spec, weight_bytes(model_config, parallel, dtype), budget)
+    num_bytes = weight_bytes(model_config, parallel, dtype)
+    check_fit(config, spec, num_bytes, budget)
+    phases.end("device")
     model = load_model(
         model_config,
         config.model,
@@ -83,12 +95,16 @@ def build_runner(child: Child) -> tuple[ModelRunner, int]:
         config.max_model_len or model_config.max_position_embeddings,
         lambda done, total: child.progress("weights", done, total, "B"),
     )
+    phases.end("weights", num_bytes)
     runner = ModelRunner(config, model, child.config.model.vocab_size, device)
     num_blocks = _bind_cache(config, runner, spec, budget, device)
+    phases.end("warm-up")
     if device.type == "cuda" and config.enforce_eager:
         warm_up_decodes(runner)
+        phases.end("decodes")
     elif device.type == "cuda":
         runner.capture(child.progress)
+        phases.end("graphs")
     return runner, num_blocks
 
 
