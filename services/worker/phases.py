@@ -14,13 +14,11 @@ class Phases:
         self._begun = self._last = clock()
         self._parts: list[str] = []
 
-    def end(self, name: str, num_bytes: int = 0) -> None:
-        """`num_bytes`: what the phase has moved, for its rate."""
+    def end(self, name: str, detail: str = "") -> None:
         seconds = self._clock() - self._last
         self._last += seconds
-        rate = f" ({num_bytes / max(seconds, 1e-9) / 1e9:.1f} GB/s)" if num_bytes else ""
-        self._parts.append(f"{name} {seconds:.1f}{rate}")
+        self._parts.append(f"{name} {seconds:.1f}{detail and f' ({detail})'}")
 
     def __str__(self) -> str:
-        """`started in 7.9 s: imports 2.1, weights 3.0 (5.4 GB/s), warm-up 1.2, graphs 1.4`"""
+        """`started in 7.9 s: imports 2.1, weights 3.0 (5.4 GB/s), graphs 1.4`"""
         return f"started in {self._last - self._begun:.1f} s: {', '.join(self._parts)}"

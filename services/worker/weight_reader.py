@@ -139,6 +139,7 @@ class _Stages:
     def __init__(self, device: torch.device, num_bytes: int) -> None:
         self._stream: torch.cuda.Stream | None = None
         if device.type == "cuda":
+            torch.cuda.set_device(device)  # it is per thread
             self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
             # What initialized the parameters must not overwrite what is read.
             self._stream.wait_stream(torch.cuda.default_stream(device))

@@ -41,13 +41,45 @@ def load_model(
     max_model_len: int,
     progress: Progress,
 ) -> Any:
-    """The architecture's model (a `CausalLM`) with its weights, ready for inference.
+    """`build_model`, then `fill_model`."""
+    model = build_model(config, parallel, device, dtype, max_model_len)
+    fill_model(model, config, path, device, load_format, seed, progress)
+    return model
+
+
+def build_model(
+    config: ModelConfig,
+    parallel: Parallel,
+    device: torch.device,
+    dtype: torch.dtype,
+    max_model_len: int,
+) -> Any:
+    """The architecture's model (a `CausalLM`), ready for inference but for its weights."""
+    return _build(config, parallel, device, dtype, max_model_len).eval()
+
+
+def blank_model(model: Any) -> None:
+    """Make it safe to compute with weights that are not read yet: no NaN, no infinity."""
+    for parameter in model.parameters():
+        parameter.zero_()
+
+
+@torch.inference_mode()  # it is per thread, and this may run in one of its own
+def fill_model(
+    model: Any,
+    config: ModelConfig,
+    path: str | Path,
+    device: torch.device,
+    load_format: str,
+    seed: int,
+    progress: Progress,
+) -> None:
+    """Give the model its weights.
 
     `load_format` "auto" reads `path`/*.safetensors, each tensor only where this rank needs it;
     "dummy" draws weights from `seed`, the same ones for any number of ranks. Raises ConfigError
     naming file and tensor for anything missing, unknown or of another shape.
     """
-    model = _build(config, parallel, device, dtype, max_model_len)
     plan: Plan = {}
     for name, placement in model.placements():
         plan.setdefault(name, []).append(placement)
@@ -55,7 +87,6 @@ def load_model(
         _fill_randomly(plan, device, seed, progress)
     else:
         _read(plan, config, Path(path), device, progress)
-    return model.eval()
 
 
 def weight_bytes(config: ModelConfig, parallel: Parallel, dtype: torch.dtype) -> int:

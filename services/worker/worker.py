@@ -5,10 +5,14 @@ from __future__ import annotations
 import logging
 import signal
 import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
 
 import torch
 
+from octavo.services.worker.causal_lm import CausalLM
 from octavo.services.worker.compile_counter import CompileCounter
 from octavo.services.worker.kv_cache import (
     CPU_KV_BYTES,
@@ -24,7 +28,7 @@ from octavo.services.worker.parallel import Parallel
 from octavo.services.worker.phases import Phases
 from octavo.services.worker.results import ResultSender
 from octavo.services.worker.warm_up import warm_up, warm_up_decodes
-from octavo.services.worker.weights import load_model, weight_bytes
+from octavo.services.worker.weights import blank_model, build_model, fill_model, weight_bytes
 from octavo.shared.config import WORKER_SOCKET, EngineConfig
 from octavo.shared.errors import ConfigError
 from octavo.shared.messages import StepPlan, Stop, ToWorker, WorkerReady
@@ -33,6 +37,7 @@ from octavo.shared.transport import Spoke
 
 log = logging.getLogger(__name__)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+SWITCH_SECONDS = 2e-4
 
 
 def main(child: Child, phases: Phases) -> None:
@@ -84,21 +89,18 @@ def build_runner(child: Child, phases: Phases, counter: CompileCounter) -> tuple
     num_bytes = weight_bytes(model_config, parallel, dtype)
     check_fit(config, spec, num_bytes, budget)
     phases.end("device")
-    model = load_model(
+    model = build_model(
         model_config,
-        config.model,
         parallel,
         device,
         dtype,
-        config.load_format,
-        config.seed,
         config.max_model_len or model_config.max_position_embeddings,
-        lambda done, total: child.progress("weights", done, total, "B"),
     )
-    phases.end("weights", num_bytes)
     runner = ModelRunner(config, model, child.config.model.vocab_size, device)
-    num_blocks = _bind_cache(config, runner, spec, budget, device)
-    phases.end("warm-up")
+    filled = start_filling(child, model, model_config, device)
+    num_blocks = _bind_cache(config, runner, spec, budget, device, filled)
+    seconds = filled()
+    phases.end("weights and warm-up", f"read {num_bytes / seconds / 1e9:.1f} GB/s, {seconds:.1f} s")
     if device.type == "cuda" and config.enforce_eager:
         warm_up_decodes(runner)
         phases.end("decodes")
@@ -108,14 +110,63 @@ def build_runner(child: Child, phases: Phases, counter: CompileCounter) -> tuple
     return runner, num_blocks
 
 
+def start_filling(
+    child: Child, model: CausalLM, model_config: ModelConfig, device: torch.device
+) -> Callable[[], float]:
+    """Give the model its weights; the result waits until it has them and says the seconds.
+
+    A checkpoint is read beside the warm-up, for which any weights will do: reading waits for
+    memory, warm-up for the interpreter. On the CPU both want the cores, and random weights take
+    device memory that would count as the warm-up's.
+    """
+    config = child.config.server.engine
+
+    def fill() -> float:
+        begun = time.monotonic()
+        fill_model(
+            model,
+            model_config,
+            config.model,
+            device,
+            config.load_format,
+            config.seed,
+            lambda done, total: child.progress("weights", done, total, "B"),
+        )
+        return time.monotonic() - begun
+
+    if device.type == "cpu" or config.load_format == "dummy":
+        seconds = fill()
+        return lambda: seconds
+    blank_model(model)
+    return beside(fill)
+
+
+def beside(work: Callable[[], float]) -> Callable[[], float]:
+    """Run `work` in a thread; the result waits for it and returns, or raises, what it does."""
+    usual = sys.getswitchinterval()
+    # Its threads need the interpreter often and for microseconds: they should not wait in line.
+    sys.setswitchinterval(SWITCH_SECONDS)
+    pool = ThreadPoolExecutor(1)
+    future = pool.submit(work)
+    future.add_done_callback(lambda _: sys.setswitchinterval(usual))
+    pool.shutdown(wait=False)
+    return future.result
+
+
 def _bind_cache(
-    config: EngineConfig, runner: ModelRunner, spec: KVSpec, budget: Budget, device: torch.device
+    config: EngineConfig,
+    runner: ModelRunner,
+    spec: KVSpec,
+    budget: Budget,
+    device: torch.device,
+    filled: Callable[[], float],
 ) -> int:
-    """Size the cache by what a full step leaves free, and bind it."""
+    """Size the cache by what a full step leaves free, and bind it. Waits for the weights."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)  # loading's own peak does not come again
     runner.bind(spec.allocate(1, device))
     warm_up(runner)
+    filled()
     available = budget.usable if config.kv_cache_memory_bytes else CPU_KV_BYTES
     if device.type == "cuda":
         available = budget.usable - _peak_use(budget, device) - GRAPH_RESERVE

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,19 +12,55 @@ import pytest
 import torch
 import triton
 import triton.language as tl
+from house_supervisor import wait_until
+from model_checkpoints import make_checkpoint
 
+from octavo.llm import LLM, SamplingParams
 from octavo.services.worker.compile_counter import CompileCounter
 from octavo.services.worker.phases import Phases
+from octavo.services.worker.worker import beside
+from octavo.shared.errors import ConfigError
 
 
 def test_phases() -> None:
     now = [10.0]
     phases = Phases(lambda: now[0])
-    for name, seconds, num_bytes in (("imports", 2.1, 0), ("weights", 3.0, 16_200_000_000)):
+    for name, seconds, detail in (("imports", 2.1, ""), ("weights", 3.0, "5.4 GB/s")):
         now[0] += seconds
-        phases.end(name, num_bytes)
+        phases.end(name, detail)
     now[0] += 99
     assert str(phases) == "started in 5.1 s: imports 2.1, weights 3.0 (5.4 GB/s)"
+
+
+def test_work_beside() -> None:
+    """Its threads get the interpreter at once while it runs, and its error arrives."""
+    usual, may_end = sys.getswitchinterval(), threading.Event()
+
+    def work() -> float:
+        may_end.wait(10)
+        raise ConfigError("no such tensor")
+
+    done = beside(work)
+    assert sys.getswitchinterval() < usual
+    may_end.set()
+    with pytest.raises(ConfigError, match="no such tensor"):
+        done()
+    wait_until(lambda: sys.getswitchinterval() == usual)
+    assert beside(lambda: 1.5)() == 1.5
+
+
+@pytest.mark.gpu
+def test_reading_beside_the_warm_up_changes_no_answer(tmp_path: Path) -> None:
+    """A server whose kernels ran on half-read weights says what the CPU's says."""
+    make_checkpoint("llama", tmp_path)
+    answers = []
+    for device in ("cuda", "cpu"):
+        with LLM(str(tmp_path), device=device, dtype="float32", max_model_len=64) as llm:
+            prompt = {"prompt_token_ids": [5, 6, 7]}
+            params = SamplingParams(temperature=0.0, max_tokens=16)
+            [output] = llm.generate([prompt], params, use_tqdm=False)
+            answers.append(output.outputs[0].token_ids)
+    assert answers[0] == answers[1]
 
 
 @pytest.fixture
