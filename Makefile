@@ -36,7 +36,7 @@ $(VENV)/.installed: pyproject.toml
 	touch $@
 
 serve: $(INSTALLED)  ## serve MODEL (default: the bundled demo), with ARGS
-	@exec $(RUN) -m octavo.services.launch serve $(MODEL) $(ARGS)
+	@exec env $(RUN) -m octavo.services.launch serve $(MODEL) $(ARGS)
 
 test: $(INSTALLED)  ## the tests that need no GPU
 	$(RUN) -m pytest $(ARGS)

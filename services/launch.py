@@ -14,6 +14,7 @@ from octavo.shared.version import VERSION
 
 USAGE = """\
 usage: octavo serve [MODEL] [flags]    serve a model over HTTP (octavo serve --help)
+       octavo compile [MODEL] [flags]  compile the kernels that serving with these flags needs
        octavo --version
 """
 BAD_USAGE = 2
@@ -28,6 +29,8 @@ def run(argv: list[str], environ: Mapping[str, str]) -> int:
     match argv:
         case ["serve", *rest]:
             return serve(rest, environ)
+        case ["compile", *rest]:
+            return fill_kernel_cache(rest, environ)
         case ["--version" | "version"]:
             print(f"octavo {VERSION}")
             return 0
@@ -47,8 +50,7 @@ def serve(argv: list[str], environ: Mapping[str, str]) -> int:
     from octavo.services.supervisor.settings import read_settings
     from octavo.services.supervisor.supervisor import explain, supervise
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _leave)
+    _leave_when_told(0)
     try:
         settings = read_settings(argv, environ)
         setup_logging("supervisor", settings.log_level)
@@ -67,9 +69,33 @@ def serve(argv: list[str], environ: Mapping[str, str]) -> int:
         return error.exit_code
 
 
-def _leave(*_: object) -> None:
+def fill_kernel_cache(argv: list[str], environ: Mapping[str, str]) -> int:
+    """`octavo compile`: 0 all is compiled, 1 it failed, 2 bad settings or no GPU."""
+    from octavo.services.supervisor.children import Spawner
+    from octavo.services.supervisor.compile_kernels import (
+        INTERRUPTED,
+        compile_kernels,
+        without_weights,
+    )
+    from octavo.services.supervisor.resolve import resolve
+    from octavo.services.supervisor.settings import read_settings
+    from octavo.services.supervisor.supervisor import explain
+
+    _leave_when_told(INTERRUPTED)
+    try:
+        settings = read_settings(argv, environ, "compile")
+        setup_logging("compile", settings.log_level)
+        server, model = resolve(without_weights(settings.server), environ)
+        return compile_kernels(server, model, Spawner(environ), settings.log_level)
+    except StartError as error:
+        explain(error)
+        return error.exit_code
+
+
+def _leave_when_told(code: int) -> None:
     """Stop before anything was started. A download's threads would delay any other way out."""
-    os._exit(0)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: os._exit(code))
 
 
 if __name__ == "__main__":

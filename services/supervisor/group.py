@@ -92,6 +92,9 @@ class Group:
     def start_engine(self, plan: Plan) -> None:
         """The scheduler and one worker per tensor-parallel rank."""
         self.start(plan.process("scheduler", 0))
+        self.start_workers(plan)
+
+    def start_workers(self, plan: Plan) -> None:
         for rank in range(plan.server.engine.tensor_parallel_size):
             self.start(plan.process("worker", rank))
 
@@ -136,8 +139,7 @@ class Group:
             for event in self.wait():
                 self._note(event, progress)
             woken()
-        facts = [child.info for child in self.children if child.role == "scheduler"]
-        return facts[0] or {}
+        return next((child.info or {} for child in self._of("scheduler")), {})
 
     def _note(self, event: Event, progress: Callable[[ChildProcess, Status], None]) -> None:
         status, name = event.status, event.child.name

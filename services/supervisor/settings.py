@@ -22,6 +22,11 @@ SERVICE_LINK = re.compile(r"OCTAVO_(SERVICE_(HOST|PORT)\w*|PORT_\d+_\w+)")
 """Kubernetes sets these in every pod beside a service called octavo, and OCTAVO_PORT to a URL."""
 DEFAULT_LOG_LEVEL = "INFO"
 MAX_FRONTENDS = 64
+COMMANDS = {
+    "serve": "Serve a model. Without MODEL: the bundled demo model.",
+    "compile": "Compile every GPU kernel that `octavo serve` with the same flags needs, so that it "
+    "finds them in the cache: for the build of an image.",
+}
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,9 +36,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log_level: str = DEFAULT_LOG_LEVEL
 
 
-def read_settings(argv: list[str], environ: Mapping[str, str]) -> Settings:
-    """Settings for the arguments after `serve`. Raises ConfigError naming the culprit."""
-    flags = parse_flags(argv)
+def read_settings(argv: list[str], environ: Mapping[str, str], command: str = "serve") -> Settings:
+    """Settings for the arguments after `command`. Raises ConfigError naming the culprit."""
+    flags = parse_flags(argv, command)
     variables = parse_environment(environ)
     config = flags.pop("config", None) or variables.pop("config", None)
     variables.pop("config", None)
@@ -90,9 +95,9 @@ class _Parser(argparse.ArgumentParser):
         raise ConfigError(message)
 
 
-def parse_flags(argv: list[str]) -> dict[str, Any]:
+def parse_flags(argv: list[str], command: str = "serve") -> dict[str, Any]:
     """The options that `argv` names, by option name; `model` and `config` too."""
-    found, unknown = make_parser().parse_known_args(argv)
+    found, unknown = make_parser(command).parse_known_args(argv)
     for argument in unknown:
         flags = [option.flag for option in OPTIONS]
         known = [*flags, "--config", "--no-enable-prefix-caching", "--no-enforce-eager", "--help"]
@@ -100,12 +105,12 @@ def parse_flags(argv: list[str]) -> dict[str, Any]:
     return {name: value for name, value in vars(found).items() if value is not None}
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser(command: str) -> argparse.ArgumentParser:
     parser = _Parser(
-        prog="octavo serve",
+        prog=f"octavo {command}",
         allow_abbrev=False,
         formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=32, width=100),
-        description="Serve a model. Without MODEL: the bundled demo model.",
+        description=COMMANDS[command],
         epilog="Every option is also a variable OCTAVO_<NAME> and a key of the --config file; "
         "flags win over variables, variables over the file.",
     )

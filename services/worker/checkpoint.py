@@ -44,6 +44,8 @@ class StoredTensor:
     name: str
     dtype: str
     shape: tuple[int, ...]
+    offset: int
+    """Where its bytes begin in the file."""
     num_bytes: int
 
 
@@ -92,17 +94,14 @@ def _read_header(path: Path) -> dict[str, StoredTensor]:
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
     header = _decode(path, header_bytes)
-    _check_offsets(path, header, size - 8 - len(header_bytes))
-    return {
-        name: StoredTensor(
-            path,
-            name,
-            entry.dtype,
-            tuple(entry.shape),
-            entry.data_offsets[1] - entry.data_offsets[0],
-        )
-        for name, entry in header.items()
-    }
+    data = 8 + len(header_bytes)
+    _check_offsets(path, header, size - data)
+    return {name: _stored(path, name, entry, data) for name, entry in header.items()}
+
+
+def _stored(path: Path, name: str, entry: Entry, data: int) -> StoredTensor:
+    first, last = entry.data_offsets
+    return StoredTensor(path, name, entry.dtype, tuple(entry.shape), data + first, last - first)
 
 
 def _header_bytes(path: Path) -> tuple[int, bytes]:
@@ -138,3 +137,6 @@ def _check_offsets(path: Path, header: dict[str, Entry], data_bytes: int) -> Non
         if first < end or last > data_bytes:
             raise ConfigError(f"{path}: tensor {name} overlaps another or lies outside the file.")
         end = last
+    used = sum(entry.data_offsets[1] - entry.data_offsets[0] for entry in header.values())
+    if used != data_bytes:  # the format allows no holes: the file is not what its writer meant
+        raise ConfigError(f"{path}: {data_bytes - used} bytes belong to no tensor.")

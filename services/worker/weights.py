@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 import threading
+import time
 import zlib
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from itertools import groupby
 from math import prod
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 
 from octavo.services.worker.checkpoint import StoredTensor, stored_tensors
 from octavo.services.worker.layers.placement import Placement
 from octavo.services.worker.model_config import ModelConfig
 from octavo.services.worker.models.registry import model_class
 from octavo.services.worker.parallel import Parallel
+from octavo.services.worker.weight_reader import FLOATS, pieces_of, read_pieces
 from octavo.shared.errors import ConfigError
 
 Progress = Callable[[int, int], None]
 """(bytes done, bytes in all)"""
 Plan = dict[str, list[Placement]]
 
-READERS = 8
+SECONDS_PER_REPORT = 0.05
 DUMMY_STD = 0.02
-FLOATS = ("F64", "F32", "F16", "BF16")
 IGNORED = ("rotary_emb.inv_freq", "masked_bias")
 
 
@@ -43,21 +41,52 @@ def load_model(
     max_model_len: int,
     progress: Progress,
 ) -> Any:
-    """The architecture's model (a `CausalLM`) with its weights, ready for inference.
+    """`build_model`, then `fill_model`."""
+    model = build_model(config, parallel, device, dtype, max_model_len)
+    fill_model(model, config, path, device, load_format, seed, progress)
+    return model
+
+
+def build_model(
+    config: ModelConfig,
+    parallel: Parallel,
+    device: torch.device,
+    dtype: torch.dtype,
+    max_model_len: int,
+) -> Any:
+    """The architecture's model (a `CausalLM`), ready for inference but for its weights."""
+    return _build(config, parallel, device, dtype, max_model_len).eval()
+
+
+def blank_model(model: Any) -> None:
+    """Make it safe to compute with weights that are not read yet: no NaN, no infinity."""
+    for parameter in model.parameters():
+        parameter.zero_()
+
+
+@torch.inference_mode()  # it is per thread, and this may run in one of its own
+def fill_model(
+    model: Any,
+    config: ModelConfig,
+    path: str | Path,
+    device: torch.device,
+    load_format: str,
+    seed: int,
+    progress: Progress,
+) -> None:
+    """Give the model its weights.
 
     `load_format` "auto" reads `path`/*.safetensors, each tensor only where this rank needs it;
     "dummy" draws weights from `seed`, the same ones for any number of ranks. Raises ConfigError
     naming file and tensor for anything missing, unknown or of another shape.
     """
-    model = _build(config, parallel, device, dtype, max_model_len)
     plan: Plan = {}
     for name, placement in model.placements():
         plan.setdefault(name, []).append(placement)
     if load_format == "dummy":
         _fill_randomly(plan, device, seed, progress)
     else:
-        _read(plan, config, Path(path), progress)
-    return model.eval()
+        _read(plan, config, Path(path), device, progress)
 
 
 def weight_bytes(config: ModelConfig, parallel: Parallel, dtype: torch.dtype) -> int:
@@ -99,49 +128,36 @@ def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
         torch.set_default_dtype(before)
 
 
-def _read(plan: Plan, config: ModelConfig, folder: Path, progress: Progress) -> None:
+def _read(
+    plan: Plan, config: ModelConfig, folder: Path, device: torch.device, progress: Progress
+) -> None:
     stored = stored_tensors(folder)
     _check(plan, stored, config, folder)
-    done, lock, total = 0, threading.Lock(), sum(stored[name].num_bytes for name in plan)
-
-    @torch.inference_mode()  # it is per thread
-    def read(tensors: list[StoredTensor]) -> None:
-        nonlocal done
-        path = tensors[0].path
-        try:
-            with safe_open(path, framework="pt") as file:
-                for tensor in tensors:
-                    for placement in plan[tensor.name]:
-                        _copy(file.get_slice(tensor.name), placement)
-                    with lock:
-                        done += tensor.num_bytes
-                        progress(done, total)
-        except (OSError, SafetensorError) as error:
-            raise ConfigError(f"{path}: {error}") from error
-
-    with ThreadPoolExecutor(READERS) as pool:
-        for _ in pool.map(read, _portions([stored[name] for name in plan])):
-            pass
+    pieces = [
+        piece
+        for name, placements in plan.items()
+        for placement in placements
+        for piece in pieces_of(stored[name], placement)
+    ]
+    meter = _Meter(sum(piece.num_bytes for piece in pieces), progress)
+    read_pieces(pieces, device, meter.add)
 
 
-def _portions(tensors: list[StoredTensor]) -> list[list[StoredTensor]]:
-    """Each file's tensors in runs of at most an eighth: threads share large files."""
-    portions = []
-    ordered = sorted(tensors, key=lambda tensor: tensor.path)
-    for _, group in groupby(ordered, key=lambda tensor: tensor.path):
-        members = list(group)
-        step = -(-len(members) // READERS)
-        portions += [members[at : at + step] for at in range(0, len(members), step)]
-    return portions
+class _Meter:
+    """Adds up what all threads have done and reports it now and then."""
 
+    def __init__(self, total: int, progress: Progress) -> None:
+        self._lock = threading.Lock()
+        self._done, self._total = 0, total
+        self._progress = progress
+        self._due = 0.0
 
-def _copy(source: Any, placement: Placement) -> None:
-    if not placement.shape:
-        placement.target.copy_(source[...])
-        return
-    index = [slice(None)] * len(placement.shape)
-    index[placement.dim] = slice(placement.start, placement.stop)
-    placement.target.copy_(source[tuple(index)])
+    def add(self, num_bytes: int) -> None:
+        with self._lock:
+            self._done += num_bytes
+            if self._done == self._total or time.monotonic() >= self._due:
+                self._due = time.monotonic() + SECONDS_PER_REPORT
+                self._progress(self._done, self._total)
 
 
 def _check(plan: Plan, stored: dict[str, StoredTensor], config: ModelConfig, folder: Path) -> None:

@@ -5,10 +5,15 @@ from __future__ import annotations
 import logging
 import signal
 import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
 
 import torch
 
+from octavo.services.worker.causal_lm import CausalLM
+from octavo.services.worker.compile_counter import CompileCounter
 from octavo.services.worker.kv_cache import (
     CPU_KV_BYTES,
     GRAPH_RESERVE,
@@ -20,9 +25,10 @@ from octavo.services.worker.kv_cache import (
 from octavo.services.worker.model_config import ModelConfig
 from octavo.services.worker.model_runner import ModelRunner
 from octavo.services.worker.parallel import Parallel
+from octavo.services.worker.phases import Phases
 from octavo.services.worker.results import ResultSender
 from octavo.services.worker.warm_up import warm_up, warm_up_decodes
-from octavo.services.worker.weights import load_model, weight_bytes
+from octavo.services.worker.weights import blank_model, build_model, fill_model, weight_bytes
 from octavo.shared.config import WORKER_SOCKET, EngineConfig
 from octavo.shared.errors import ConfigError
 from octavo.shared.messages import StepPlan, Stop, ToWorker, WorkerReady
@@ -31,18 +37,25 @@ from octavo.shared.transport import Spoke
 
 log = logging.getLogger(__name__)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+SWITCH_SECONDS = 2e-4
 
 
-def main(child: Child) -> None:
+def main(child: Child, phases: Phases) -> None:
     signal.signal(signal.SIGTERM, _exit)
     rank, directory = child.config.index, child.config.path
+    counter = CompileCounter()
     with torch.inference_mode():
-        runner, num_blocks = build_runner(child)
+        runner, num_blocks = build_runner(child, phases, counter)
         spoke: Spoke[WorkerReady, StepPlan | Stop] = Spoke(
             directory, WORKER_SOCKET, f"rank-{rank}".encode(), ToWorker, strict=True
         )
         spoke.send(WorkerReady(rank=rank, num_blocks=num_blocks))
-        child.ready()
+        child.ready(
+            compiled=counter.compiled, from_cache=counter.from_cache, cache=counter.directory
+        )
+        counter.serving = True
+        if rank == 0:  # the others do the same beside it
+            log.info("%s", f"{phases}; {counter}" if counter.directory else phases)
         results = ResultSender(directory, runner.device) if rank == 0 else None
         serve(spoke, runner, results)
 
@@ -60,10 +73,12 @@ def serve(
         results.close()
 
 
-def build_runner(child: Child) -> tuple[ModelRunner, int]:
+def build_runner(child: Child, phases: Phases, counter: CompileCounter) -> tuple[ModelRunner, int]:
     """Everything up to the first plan; also the number of KV blocks of this rank."""
     config, rank = child.config.server.engine, child.config.index
     device = _device(config, rank)
+    if device.type == "cuda":
+        counter.install()
     parallel = Parallel.create(
         rank, config.tensor_parallel_size, device, child.config.path / "rendezvous"
     )
@@ -71,35 +86,87 @@ def build_runner(child: Child) -> tuple[ModelRunner, int]:
     dtype = DTYPES[config.dtype]
     budget = Budget.measure(config, device)
     spec = _kv_spec(config, model_config, parallel, dtype)
-    check_fit(config, spec, weight_bytes(model_config, parallel, dtype), budget)
-    model = load_model(
+    num_bytes = weight_bytes(model_config, parallel, dtype)
+    check_fit(config, spec, num_bytes, budget)
+    phases.end("device")
+    model = build_model(
         model_config,
-        config.model,
         parallel,
         device,
         dtype,
-        config.load_format,
-        config.seed,
         config.max_model_len or model_config.max_position_embeddings,
-        lambda done, total: child.progress("weights", done, total, "B"),
     )
     runner = ModelRunner(config, model, child.config.model.vocab_size, device)
-    num_blocks = _bind_cache(config, runner, spec, budget, device)
+    filled = start_filling(child, model, model_config, device)
+    num_blocks = _bind_cache(config, runner, spec, budget, device, filled)
+    seconds = filled()
+    phases.end("weights and warm-up", f"read {num_bytes / seconds / 1e9:.1f} GB/s, {seconds:.1f} s")
     if device.type == "cuda" and config.enforce_eager:
         warm_up_decodes(runner)
+        phases.end("decodes")
     elif device.type == "cuda":
         runner.capture(child.progress)
+        phases.end("graphs")
     return runner, num_blocks
 
 
+def start_filling(
+    child: Child, model: CausalLM, model_config: ModelConfig, device: torch.device
+) -> Callable[[], float]:
+    """Give the model its weights; the result waits until it has them and says the seconds.
+
+    A checkpoint is read beside the warm-up, for which any weights will do: reading waits for
+    memory, warm-up for the interpreter. On the CPU both want the cores, and random weights take
+    device memory that would count as the warm-up's.
+    """
+    config = child.config.server.engine
+
+    def fill() -> float:
+        begun = time.monotonic()
+        fill_model(
+            model,
+            model_config,
+            config.model,
+            device,
+            config.load_format,
+            config.seed,
+            lambda done, total: child.progress("weights", done, total, "B"),
+        )
+        return time.monotonic() - begun
+
+    if device.type == "cpu" or config.load_format == "dummy":
+        seconds = fill()
+        return lambda: seconds
+    blank_model(model)
+    return beside(fill)
+
+
+def beside(work: Callable[[], float]) -> Callable[[], float]:
+    """Run `work` in a thread; the result waits for it and returns, or raises, what it does."""
+    usual = sys.getswitchinterval()
+    # Its threads need the interpreter often and for microseconds: they should not wait in line.
+    sys.setswitchinterval(SWITCH_SECONDS)
+    pool = ThreadPoolExecutor(1)
+    future = pool.submit(work)
+    future.add_done_callback(lambda _: sys.setswitchinterval(usual))
+    pool.shutdown(wait=False)
+    return future.result
+
+
 def _bind_cache(
-    config: EngineConfig, runner: ModelRunner, spec: KVSpec, budget: Budget, device: torch.device
+    config: EngineConfig,
+    runner: ModelRunner,
+    spec: KVSpec,
+    budget: Budget,
+    device: torch.device,
+    filled: Callable[[], float],
 ) -> int:
-    """Size the cache by what a full step leaves free, and bind it."""
+    """Size the cache by what a full step leaves free, and bind it. Waits for the weights."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)  # loading's own peak does not come again
     runner.bind(spec.allocate(1, device))
     warm_up(runner)
+    filled()
     available = budget.usable if config.kv_cache_memory_bytes else CPU_KV_BYTES
     if device.type == "cuda":
         available = budget.usable - _peak_use(budget, device) - GRAPH_RESERVE

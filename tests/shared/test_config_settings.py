@@ -161,5 +161,5 @@ def test_bad_sizes(text: str) -> None:
 def test_every_setting_has_an_option_and_help_shows_it() -> None:
     fields = {*EngineConfig.__struct_fields__, *ServerConfig.__struct_fields__, "log_level"}
     assert fields - {"model", "engine"} == set(BY_NAME)
-    shown = make_parser().format_help()
+    shown = make_parser("serve").format_help()
     assert all(option.flag in shown for option in OPTIONS)

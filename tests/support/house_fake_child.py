@@ -39,7 +39,8 @@ def main(child: Child) -> None:
     if behaviour == "die":
         os.kill(os.getpid(), signal.SIGKILL)
     if behaviour != "hang":
-        child.ready(num_blocks=100, kv_tokens=1600, block_size=16, max_concurrency=12.5)
+        facts = {"num_blocks": 100, "kv_tokens": 1600, "block_size": 16, "max_concurrency": 12.5}
+        child.ready(**facts, compiled=["norm", "attention", "norm"], from_cache=2, cache="/cache")
     if behaviour == "die-on-go":
         child.wait_for_go()
         os.kill(os.getpid(), signal.SIGKILL)
