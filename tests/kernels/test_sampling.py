@@ -68,7 +68,9 @@ def _uniform_kernel(
     out_ptr: tl.tensor, seed_ptr: tl.tensor, position_ptr: tl.tensor, BLOCK: tl.constexpr
 ) -> None:
     at = tl.arange(0, BLOCK)
-    noise = sampling_tiles.uniforms(at, tl.load(position_ptr), tl.load(seed_ptr))
+    noise = sampling_tiles.uniforms(
+        at, tl.load(position_ptr), tl.load(seed_ptr), sampling_tiles.OF_IDS
+    )
     tl.store(out_ptr + at, noise)
 
 
