@@ -64,7 +64,8 @@ def _filter(
     kth = ordered.gather(1, last[:, None])
     scores = scores.masked_fill(scores < kth, drop)
     ordered = ordered.masked_fill(ordered < kth, drop)
-    before = (ordered / temperature).softmax(-1).cumsum(-1).roll(1, -1)
+    # In float32 the sum over a vocabulary is off by more than an unlikely id's share.
+    before = (ordered / temperature).softmax(-1, torch.float64).cumsum(-1).roll(1, -1)
     before[:, 0] = 0.0
     inside = before < top_p[:, None]
     threshold = ordered.masked_fill(~inside, float("inf")).amin(-1, keepdim=True)
@@ -102,9 +103,7 @@ def _finite(values: torch.Tensor) -> torch.Tensor:
     return torch.where(values.isinf(), 0.0, values)
 
 
-def _noise(
-    seeds: torch.Tensor, positions: torch.Tensor, count: int, domain: int
-) -> torch.Tensor:
+def _noise(seeds: torch.Tensor, positions: torch.Tensor, count: int, domain: int) -> torch.Tensor:
     """float32[n, count]: Gumbel noise / ln 2, up to a constant that no arg max sees."""
     return -torch.log2(-torch.log2(uniforms(seeds, positions, count, domain)))
 

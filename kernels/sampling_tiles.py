@@ -164,7 +164,7 @@ def _noise(
 def uniforms(
     index: tl.tensor, position: tl.tensor, seed: tl.tensor, DOMAIN: tl.constexpr
 ) -> tl.tensor:
-    """In (0, 1): the first word of Philox-4x32-10, key `seed`, counter (index, position, DOMAIN)."""
+    """In (0, 1): first word of Philox-4x32-10, key `seed`, counter (index, position, DOMAIN, 0)."""
     zero = index * 0
     key = seed.to(tl.uint64, bitcast=True)
     word, _, _, _ = tl.philox(key, index, zero + position, zero + DOMAIN, zero)
