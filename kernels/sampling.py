@@ -93,7 +93,9 @@ def _chunks(logits: torch.Tensor, temperature: torch.Tensor) -> tuple[torch.Tens
     """float32[n, chunks] twice: each chunk's largest logit, and its mass relative to that."""
     num_rows, vocab = logits.shape
     num_chunks = triton.cdiv(vocab, CHUNK.value)
-    maxima, sums = logits.new_empty((2, num_rows, num_chunks), dtype=torch.float32)
+    # Two allocations: a part of one may be aligned otherwise, which compiles the kernels anew.
+    maxima = logits.new_empty((num_rows, num_chunks), dtype=torch.float32)
+    sums = torch.empty_like(maxima)
     chunk_kernel[(triton.cdiv(num_chunks, GROUP), num_rows)](
         maxima,
         sums,
@@ -119,28 +121,10 @@ def _thresholds(
 ) -> torch.Tensor:
     """float32[n]: each row's smallest kept logit, -inf where it keeps all."""
     num_rows, vocab = logits.shape
-    num_chunks = maxima.shape[1]
-    plans = maxima.new_empty(num_rows, PLAN.value)
-    thresholds = maxima.new_empty(num_rows)
-    collected = torch.empty(num_rows, dtype=torch.int32, device=logits.device)
-    candidates = logits.new_empty(num_rows, ROOM)
-    plan_kernel[(num_rows,)](
-        plans,
-        thresholds,
-        collected,
-        maxima,
-        sums,
-        temperature,
-        top_k,
-        top_p,
-        min_p,
-        vocab,
-        num_chunks,
-        CHUNKS_PAD=triton.next_power_of_2(num_chunks),
-        num_warps=8,
-    )
+    plans, thresholds, collected = _plan(temperature, top_k, top_p, min_p, maxima, sums, vocab)
     pivots, reach = _narrow(plans, maxima, logits, temperature, top_k)
     num_groups = reach.shape[1]
+    candidates = logits.new_empty(num_rows, ROOM)
     collect_kernel[(num_groups, num_rows)](
         candidates,
         collected,
@@ -153,7 +137,7 @@ def _thresholds(
         top_p,
         logits.stride(0),
         vocab,
-        num_chunks,
+        maxima.shape[1],
         ROOM=ROOM,
         GROUP=GROUP,
         GROUPS_PAD=triton.next_power_of_2(num_groups),
@@ -176,6 +160,38 @@ def _thresholds(
         num_warps=8,
     )
     return thresholds
+
+
+def _plan(
+    temperature: torch.Tensor,
+    top_k: torch.Tensor,
+    top_p: torch.Tensor,
+    min_p: torch.Tensor,
+    maxima: torch.Tensor,
+    sums: torch.Tensor,
+    vocab: int,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Plans float32[n, PLAN], the thresholds float32[n] known so far, counters int32[n] at 0."""
+    num_rows, num_chunks = maxima.shape
+    plans = maxima.new_empty(num_rows, PLAN.value)
+    thresholds = maxima.new_empty(num_rows)
+    collected = torch.empty(num_rows, dtype=torch.int32, device=maxima.device)
+    plan_kernel[(num_rows,)](
+        plans,
+        thresholds,
+        collected,
+        maxima,
+        sums,
+        temperature,
+        top_k,
+        top_p,
+        min_p,
+        vocab,
+        num_chunks,
+        CHUNKS_PAD=triton.next_power_of_2(num_chunks),
+        num_warps=8,
+    )
+    return plans, thresholds, collected
 
 
 def _narrow(
