@@ -89,13 +89,14 @@ def _draw(
     maxima = chunks.amax(-1)
     sums = ((chunks - _finite(maxima)[..., None]) * scale[..., None]).exp2().sum(-1)
     weights = (maxima - _finite(maxima.amax(-1, keepdim=True))) * scale + sums.log2()
-    noisy = weights + _noise(seeds, positions, chunks.shape[1], OF_CHUNKS)
-    best = noisy.argmax(-1, keepdim=True)
+    index = torch.arange(max(chunks.shape[1:]), device=scores.device)[None, :]
+    noise = _noise(seeds, positions, index[:, : chunks.shape[1]], OF_CHUNKS)
+    best = (weights + noise).argmax(-1, keepdim=True)
     inside = chunks.gather(1, best[..., None].expand(-1, 1, CHUNK))[:, 0]
-    noise = _noise(seeds, positions, chunks.shape[1] * CHUNK, OF_IDS).view_as(chunks)
-    noise = noise.gather(1, best[..., None].expand(-1, 1, CHUNK))[:, 0]
-    offset = ((inside - _finite(maxima.gather(1, best))) * scale + noise).argmax(-1)
-    return best[:, 0] * CHUNK + offset
+    ids = best * CHUNK + index[:, :CHUNK]
+    inside = (inside - _finite(maxima.gather(1, best))) * scale
+    noisy = inside + _noise(seeds, positions, ids, OF_IDS)
+    return ids.gather(1, noisy.argmax(-1, keepdim=True))[:, 0]
 
 
 def _finite(values: torch.Tensor) -> torch.Tensor:
@@ -103,27 +104,25 @@ def _finite(values: torch.Tensor) -> torch.Tensor:
     return torch.where(values.isinf(), 0.0, values)
 
 
-def _noise(seeds: torch.Tensor, positions: torch.Tensor, count: int, domain: int) -> torch.Tensor:
-    """float32[n, count]: Gumbel noise / ln 2, up to a constant that no arg max sees."""
-    return -torch.log2(-torch.log2(uniforms(seeds, positions, count, domain)))
+def _noise(
+    seeds: torch.Tensor, positions: torch.Tensor, index: torch.Tensor, domain: int
+) -> torch.Tensor:
+    """float32[n, m]: Gumbel noise / ln 2, up to a constant that no arg max sees."""
+    return -torch.log2(-torch.log2(uniforms(seeds, positions, index, domain)))
 
 
 def uniforms(
-    seeds: torch.Tensor, positions: torch.Tensor, count: int, domain: int = OF_IDS
+    seeds: torch.Tensor, positions: torch.Tensor, index: torch.Tensor, domain: int = OF_IDS
 ) -> torch.Tensor:
-    """float32[n, count] in (0, 1): the first word of Philox-4x32-10 (Salmon et al., 2011).
+    """float32[n, m] in (0, 1): the first word of Philox-4x32-10 (Salmon et al., 2011).
 
-    Key: the seed's low and high words; counter: (index, position, domain, 0), the index that of
-    an id or of a chunk. The top 23 bits w of the word become (w + 0.5) / 2**23: never 0 or 1.
+    Key: the seed's low and high words; counter: (index, position, domain, 0), with `index`
+    int64[n or 1, m] of ids or of chunks. The top 23 bits w of the word become
+    (w + 0.5) / 2**23: never 0 or 1.
     """
     key0, key1 = (seeds & MASK32)[:, None], ((seeds >> 32) & MASK32)[:, None]
-    shape = (seeds.shape[0], count)
-    counter = [
-        torch.arange(count, device=seeds.device).expand(shape),
-        positions.long()[:, None].expand(shape),
-        torch.full(shape, domain, dtype=torch.int64, device=seeds.device),
-        torch.zeros(shape, dtype=torch.int64, device=seeds.device),
-    ]
+    none = index.new_zeros(len(seeds), index.shape[1])
+    counter = [index + none, positions.long()[:, None] + none, none + domain, none]
     for _ in range(10):
         counter = _philox_round(counter, key0, key1)
         key0, key1 = (key0 + PHILOX_KEY[0]) & MASK32, (key1 + PHILOX_KEY[1]) & MASK32

@@ -83,7 +83,8 @@ def test_uniforms_are_the_references_bit_for_bit(seed: int, position: int) -> No
     positions = torch.tensor([position], dtype=torch.int32, device=DEVICE)
     got = torch.empty(1, 1024, device=DEVICE)
     _uniform_kernel[(1,)](got, seeds, positions, BLOCK=1024)
-    assert torch.equal(got, uniforms(seeds, positions, 1024))
+    index = torch.arange(1024, device=DEVICE)[None, :]
+    assert torch.equal(got, uniforms(seeds, positions, index))
 
 
 @FAMILIES
