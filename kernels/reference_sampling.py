@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 INVALID_TOKEN = -2
+CHUNK = 1024
+"""Neighbouring ids that are drawn from together: part of the result, so the same everywhere."""
+OF_IDS, OF_CHUNKS = 0, 1
+LOG2_E = math.log2(math.e)
 IN_PROMPT = 1 << 30
 OUTPUT_COUNT = IN_PROMPT - 1
 MASK32 = 0xFFFFFFFF
@@ -26,63 +32,97 @@ def sample(
 ) -> torch.Tensor:
     """logits [n, V] -> int32[n]: one id a row.
 
-    A row of temperature 0 takes its most likely id (the lowest of equals). Others take the
-    Gumbel-max of their tempered and filtered logits, which is a draw from their softmax; the
-    noise of an id depends on (seed int64, position int32, id) only. Filters in vLLM's order:
-    min_p, top_k (0: off), top_p on what is left; ties at a threshold stay. `random` False: every
-    row is greedy; `filtered` False: no row has a filter. A row with a NaN gives INVALID_TOKEN.
+    A row of temperature 0 takes its most likely id (the lowest of equals). Others draw from the
+    softmax of their tempered and filtered logits in two steps (`_draw`), with noise that depends
+    on (seed int64, position int32, id or chunk) only. Filters in vLLM's order: min_p, top_k
+    (0: off), top_p on what is left; ties at a threshold stay. `random` False: every row is greedy;
+    `filtered` False: no row has a filter. A row with a NaN gives INVALID_TOKEN.
     """
     scores = logits.float()
     invalid = scores.isnan().any(-1)
-    greedy = scores.argmax(-1)
-    chosen = greedy
+    chosen = scores.argmax(-1)
     if random:
-        tempered = scores / torch.where(temperature > 0, temperature, 1.0)[:, None]
-        if filtered:
-            tempered = _filter(tempered, top_k, top_p, min_p)
-        noisy = tempered + gumbel_noise(seeds, positions, logits.shape[1])
-        chosen = torch.where(temperature > 0, noisy.argmax(-1), greedy)
+        divisor = torch.where(temperature > 0, temperature, 1.0)[:, None]
+        kept = _filter(scores, divisor, top_k, top_p, min_p) if filtered else scores
+        chosen = torch.where(temperature > 0, _draw(kept, divisor, seeds, positions), chosen)
     return torch.where(invalid, INVALID_TOKEN, chosen).to(torch.int32)
 
 
 def _filter(
-    scores: torch.Tensor, top_k: torch.Tensor, top_p: torch.Tensor, min_p: torch.Tensor
+    scores: torch.Tensor,
+    temperature: torch.Tensor,
+    top_k: torch.Tensor,
+    top_p: torch.Tensor,
+    min_p: torch.Tensor,
 ) -> torch.Tensor:
-    """scores [n, V] with what the filters drop at -inf."""
+    """scores [n, V], not yet divided by temperature [n, 1], with what the filters drop at -inf."""
     drop = float("-inf")
     top = scores.amax(-1, keepdim=True)
-    scores = scores.masked_fill(scores < top + min_p[:, None].log(), drop)
+    scores = scores.masked_fill(scores < top + temperature * min_p[:, None].log(), drop)
     ordered = scores.sort(-1, descending=True).values
     last = torch.where(top_k > 0, top_k, scores.shape[1]).clamp(max=scores.shape[1]).long() - 1
     kth = ordered.gather(1, last[:, None])
     scores = scores.masked_fill(scores < kth, drop)
     ordered = ordered.masked_fill(ordered < kth, drop)
-    before = ordered.softmax(-1).cumsum(-1).roll(1, -1)
+    # In float32 the sum over a vocabulary is off by more than an unlikely id's share.
+    before = (ordered / temperature).softmax(-1, torch.float64).cumsum(-1).roll(1, -1)
     before[:, 0] = 0.0
     inside = before < top_p[:, None]
     threshold = ordered.masked_fill(~inside, float("inf")).amin(-1, keepdim=True)
     return scores.masked_fill((scores < threshold) & (top_p < 1.0)[:, None], drop)
 
 
-def gumbel_noise(seeds: torch.Tensor, positions: torch.Tensor, vocab: int) -> torch.Tensor:
-    """float32[n, vocab] of standard Gumbel noise from `uniforms`."""
-    return -torch.log(-torch.log(uniforms(seeds, positions, vocab)))
+def _draw(
+    scores: torch.Tensor, temperature: torch.Tensor, seeds: torch.Tensor, positions: torch.Tensor
+) -> torch.Tensor:
+    """int64[n]: a draw from softmax(scores [n, V] / temperature [n, 1]), exact in two steps.
+
+    First a chunk of CHUNK neighbouring ids by its share of the mass, then an id by its share of
+    the chunk: each the Gumbel-max (the arg max of log weight + Gumbel noise, Gumbel 1954), so
+    only chunks and one chunk's ids need noise. The log weights are to the base 2.
+    """
+    num_rows, vocab = scores.shape
+    missing = -vocab % CHUNK
+    chunks = torch.nn.functional.pad(scores, (0, missing), value=float("-inf"))
+    chunks = chunks.view(num_rows, -1, CHUNK)
+    scale = (LOG2_E / temperature).clamp(max=torch.finfo(torch.float32).max)
+    maxima = chunks.amax(-1)
+    sums = ((chunks - _finite(maxima)[..., None]) * scale[..., None]).exp2().sum(-1)
+    weights = (maxima - _finite(maxima.amax(-1, keepdim=True))) * scale + sums.log2()
+    index = torch.arange(max(chunks.shape[1:]), device=scores.device)[None, :]
+    noise = _noise(seeds, positions, index[:, : chunks.shape[1]], OF_CHUNKS)
+    best = (weights + noise).argmax(-1, keepdim=True)
+    inside = chunks.gather(1, best[..., None].expand(-1, 1, CHUNK))[:, 0]
+    ids = best * CHUNK + index[:, :CHUNK]
+    inside = (inside - _finite(maxima.gather(1, best))) * scale
+    noisy = inside + _noise(seeds, positions, ids, OF_IDS)
+    return ids.gather(1, noisy.argmax(-1, keepdim=True))[:, 0]
 
 
-def uniforms(seeds: torch.Tensor, positions: torch.Tensor, vocab: int) -> torch.Tensor:
-    """float32[n, vocab] in (0, 1): the first word of Philox-4x32-10 (Salmon et al., 2011).
+def _finite(values: torch.Tensor) -> torch.Tensor:
+    """Infinities as 0: a reference point that keeps inf - inf out."""
+    return torch.where(values.isinf(), 0.0, values)
 
-    Key: the seed's low and high words; counter: (id, position, 0, 0). The top 23 bits w of the
-    word become (w + 0.5) / 2**23: never 0 or 1.
+
+def _noise(
+    seeds: torch.Tensor, positions: torch.Tensor, index: torch.Tensor, domain: int
+) -> torch.Tensor:
+    """float32[n, m]: Gumbel noise / ln 2, up to a constant that no arg max sees."""
+    return -torch.log2(-torch.log2(uniforms(seeds, positions, index, domain)))
+
+
+def uniforms(
+    seeds: torch.Tensor, positions: torch.Tensor, index: torch.Tensor, domain: int = OF_IDS
+) -> torch.Tensor:
+    """float32[n, m] in (0, 1): the first word of Philox-4x32-10 (Salmon et al., 2011).
+
+    Key: the seed's low and high words; counter: (index, position, domain, 0), with `index`
+    int64[n or 1, m] of ids or of chunks. The top 23 bits w of the word become
+    (w + 0.5) / 2**23: never 0 or 1.
     """
     key0, key1 = (seeds & MASK32)[:, None], ((seeds >> 32) & MASK32)[:, None]
-    shape = (seeds.shape[0], vocab)
-    counter = [
-        torch.arange(vocab, device=seeds.device).expand(shape),
-        positions.long()[:, None].expand(shape),
-        torch.zeros(shape, dtype=torch.int64, device=seeds.device),
-        torch.zeros(shape, dtype=torch.int64, device=seeds.device),
-    ]
+    none = index.new_zeros(len(seeds), index.shape[1])
+    counter = [index + none, positions.long()[:, None] + none, none + domain, none]
     for _ in range(10):
         counter = _philox_round(counter, key0, key1)
         key0, key1 = (key0 + PHILOX_KEY[0]) & MASK32, (key1 + PHILOX_KEY[1]) & MASK32

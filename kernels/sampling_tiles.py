@@ -1,7 +1,8 @@
-"""Triton bodies of sampling; `sampling` checks and launches them.
+"""Triton bodies of drawing in two steps: statistics of every chunk, then the pick.
 
-Filters work on keys: unsigned integers in the order of the tempered logits. "The largest key that
-still has k keys (or mass p) at or above it" is then found digit by digit, exactly, for any data.
+A chunk is CHUNK neighbouring ids. One read of the logits brings each chunk's maximum and mass;
+`pick_kernel` draws a chunk by its mass and an id inside it, as `reference_sampling._draw` does.
+A mass is relative to its chunk's maximum, so no temperature overflows it.
 """
 
 from __future__ import annotations
@@ -9,192 +10,162 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-DIGIT_BITS = tl.constexpr(2)
-DIGITS = tl.constexpr(4)
-INVALID_TOKEN = tl.constexpr(-2)
+from octavo.kernels import reference_sampling
+
+CHUNK = tl.constexpr(reference_sampling.CHUNK)
+INVALID_TOKEN = tl.constexpr(reference_sampling.INVALID_TOKEN)
+LOG2_E = tl.constexpr(reference_sampling.LOG2_E)
+OF_IDS = tl.constexpr(reference_sampling.OF_IDS)
+OF_CHUNKS = tl.constexpr(reference_sampling.OF_CHUNKS)
 MAX_INT = tl.constexpr(2**31 - 1)
+MAX_FLOAT = tl.constexpr(3.4028234663852886e38)
+TINY = tl.constexpr(2.0**-126)
 
 
 @triton.jit
-def _key(x: tl.tensor) -> tl.tensor:
-    """float32 -> uint32 in the same order; both zeros have one key."""
-    bits = (x + 0.0).to(tl.int32, bitcast=True)
-    ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF)
-    return ordered.to(tl.uint32, bitcast=True) ^ 0x80000000
+def scale_of(temperature: tl.tensor) -> tl.tensor:
+    """What turns a difference of logits into a log weight to the base 2; never infinite."""
+    divisor = tl.where(temperature > 0, temperature, 1.0)
+    return tl.minimum(tl.div_rn(LOG2_E + divisor * 0.0, divisor), MAX_FLOAT)
 
 
 @triton.jit
-def _tempered(
-    row_ptr: tl.tensor, at: tl.tensor, vocab: tl.tensor, temperature: tl.tensor
+def finite(values: tl.tensor) -> tl.tensor:
+    """Infinities as 0: a reference point that keeps inf - inf out."""
+    return tl.where(tl.abs(values) < float("inf"), values, 0.0)
+
+
+@triton.jit
+def load_chunks(
+    row_ptr: tl.tensor, chunks: tl.tensor, wanted: tl.tensor, vocab: tl.tensor
 ) -> tl.tensor:
-    x = tl.load(row_ptr + at, mask=at < vocab, other=float("-inf")).to(tl.float32)
-    return tl.div_rn(x, tl.zeros_like(x) + temperature)
+    """float32[chunks, CHUNK]: -inf in chunks that are not wanted (never read) and past the end."""
+    at = chunks[:, None] * CHUNK + tl.arange(0, CHUNK)[None, :]
+    mask = wanted[:, None] & (at < vocab)
+    return tl.load(row_ptr + at, mask=mask, other=float("-inf")).to(tl.float32)
 
 
 @triton.jit
-def best_kernel(
-    values_ptr: tl.tensor,
-    winners_ptr: tl.tensor,
+def chunk_kernel(
+    maxima_ptr: tl.tensor,
+    sums_ptr: tl.tensor,
     logits_ptr: tl.tensor,
     temperature_ptr: tl.tensor,
-    thresholds_ptr: tl.tensor,
-    seeds_ptr: tl.tensor,
-    positions_ptr: tl.tensor,
     logits_stride: tl.tensor,
     vocab: tl.tensor,
-    PART: tl.constexpr,
-    RANDOM: tl.constexpr,
-    FILTERED: tl.constexpr,
+    num_chunks: tl.tensor,
+    GROUP: tl.constexpr,
 ) -> None:
-    """(value, id) of one part's winner; a part with a NaN says (+inf, INVALID_TOKEN)."""
-    row, part = tl.program_id(0).to(tl.int64), tl.program_id(1)
-    ids = part * PART + tl.arange(0, PART)
-    row_ptr = logits_ptr + row * logits_stride
-    temperature = tl.full([], 0.0, tl.float32)
-    if RANDOM:
-        temperature = tl.load(temperature_ptr + row)
-    x = _tempered(row_ptr, ids, vocab, tl.where(temperature > 0, temperature, 1.0))
-    broken = tl.max((x != x).to(tl.int32), axis=0) > 0
-    if RANDOM:  # noqa: SIM102  (the outer one is decided by the compiler)
-        if temperature > 0:
-            if FILTERED:
-                threshold = tl.load(thresholds_ptr + row).to(tl.uint32, bitcast=True)
-                x = tl.where(_key(x) >= threshold, x, float("-inf"))
-            x += _gumbel(ids, tl.load(positions_ptr + row), tl.load(seeds_ptr + row))
-    value = tl.max(x, axis=0)
-    winner = tl.min(tl.where((x == value) & (ids < vocab), ids, MAX_INT), axis=0)
-    cell = row * tl.num_programs(1) + part
-    tl.store(values_ptr + cell, tl.where(broken, float("inf"), value))
-    tl.store(winners_ptr + cell, tl.where(broken, INVALID_TOKEN, winner))
+    """Maximum and mass of GROUP chunks of a row; the mass is NaN where a logit is."""
+    row = tl.program_id(1).to(tl.int64)
+    chunks = tl.program_id(0) * GROUP + tl.arange(0, GROUP)
+    inside = chunks < num_chunks
+    x = load_chunks(logits_ptr + row * logits_stride, chunks, inside, vocab)
+    maxima = tl.max(x, axis=1)
+    scale = scale_of(tl.load(temperature_ptr + row))
+    sums = tl.sum(tl.exp2((x - finite(maxima)[:, None]) * scale), axis=1)
+    cells = row * num_chunks + chunks
+    tl.store(maxima_ptr + cells, maxima, mask=inside)
+    tl.store(sums_ptr + cells, sums, mask=inside)
 
 
 @triton.jit
-def _gumbel(ids: tl.tensor, position: tl.tensor, seed: tl.tensor) -> tl.tensor:
-    return -tl.log(-tl.log(uniforms(ids, position, seed)))
-
-
-@triton.jit
-def uniforms(ids: tl.tensor, position: tl.tensor, seed: tl.tensor) -> tl.tensor:
-    """In (0, 1): the first word of Philox-4x32-10 under key `seed` and counter (id, position)."""
-    zero = ids * 0
-    word, _, _, _ = tl.philox(seed.to(tl.uint64, bitcast=True), ids, zero + position, zero, zero)
-    return ((word >> 9).to(tl.float32) + 0.5) * (1.0 / 8388608.0)
+def kept_kernel(
+    sums_ptr: tl.tensor,
+    maxima_ptr: tl.tensor,
+    thresholds_ptr: tl.tensor,
+    logits_ptr: tl.tensor,
+    temperature_ptr: tl.tensor,
+    logits_stride: tl.tensor,
+    vocab: tl.tensor,
+    num_chunks: tl.tensor,
+    GROUP: tl.constexpr,
+) -> None:
+    """The masses again, of what reaches the row's threshold; -inf: the row keeps everything."""
+    row = tl.program_id(1).to(tl.int64)
+    threshold = tl.load(thresholds_ptr + row)
+    if threshold == float("-inf"):
+        return
+    chunks = tl.program_id(0) * GROUP + tl.arange(0, GROUP)
+    inside = chunks < num_chunks
+    cells = row * num_chunks + chunks
+    maxima = tl.load(maxima_ptr + cells, mask=inside, other=float("-inf"))
+    sums = tl.zeros([GROUP], tl.float32)
+    if tl.max(maxima, axis=0) >= threshold:
+        x = load_chunks(logits_ptr + row * logits_stride, chunks, maxima >= threshold, vocab)
+        scale = scale_of(tl.load(temperature_ptr + row))
+        weights = tl.exp2((x - finite(maxima)[:, None]) * scale)
+        sums = tl.sum(tl.where(x >= threshold, weights, 0.0), axis=1)
+    tl.store(sums_ptr + cells, sums, mask=inside)
 
 
 @triton.jit
 def pick_kernel(
     ids_ptr: tl.tensor,
-    values_ptr: tl.tensor,
-    winners_ptr: tl.tensor,
-    num_parts: tl.tensor,
-    PARTS_PAD: tl.constexpr,
-) -> None:
-    row, part = tl.program_id(0).to(tl.int64), tl.arange(0, PARTS_PAD)
-    at, inside = row * num_parts + part, part < num_parts
-    values = tl.load(values_ptr + at, mask=inside, other=float("-inf"))
-    winners = tl.load(winners_ptr + at, mask=inside, other=MAX_INT)
-    best = tl.max(values, axis=0)
-    tl.store(ids_ptr + row, tl.min(tl.where(values == best, winners, MAX_INT), axis=0))
-
-
-@triton.jit
-def threshold_kernel(
-    keys_ptr: tl.tensor,
+    maxima_ptr: tl.tensor,
+    sums_ptr: tl.tensor,
+    thresholds_ptr: tl.tensor,
     logits_ptr: tl.tensor,
     temperature_ptr: tl.tensor,
-    top_k_ptr: tl.tensor,
-    top_p_ptr: tl.tensor,
-    min_p_ptr: tl.tensor,
+    seeds_ptr: tl.tensor,
+    positions_ptr: tl.tensor,
     logits_stride: tl.tensor,
     vocab: tl.tensor,
-    TILE: tl.constexpr,
+    num_chunks: tl.tensor,
+    CHUNKS_PAD: tl.constexpr,
+    RANDOM: tl.constexpr,
+    FILTERED: tl.constexpr,
 ) -> None:
-    row = tl.program_id(0).to(tl.int64)
+    row, chunk = tl.program_id(0).to(tl.int64), tl.arange(0, CHUNKS_PAD)
+    cells, inside = row * num_chunks + chunk, chunk < num_chunks
+    maxima = tl.load(maxima_ptr + cells, mask=inside, other=float("-inf"))
+    sums = tl.load(sums_ptr + cells, mask=inside, other=0.0)
+    temperature, threshold = 0.0, float("-inf")
+    if RANDOM:
+        temperature = tl.load(temperature_ptr + row)
+    if FILTERED:
+        threshold = tl.load(thresholds_ptr + row)
+    seed, position = tl.load(seeds_ptr + row), tl.load(positions_ptr + row)
+    weights = maxima
+    if temperature > 0:
+        scale = scale_of(temperature)
+        weights = (maxima - finite(tl.max(maxima, axis=0))) * scale
+        weights += tl.where(sums > 0, tl.log2(tl.maximum(sums, TINY)), float("-inf"))
+        weights += _noise(chunk, position, seed, OF_CHUNKS)
+    # A row with a NaN may have no best chunk: stay inside the row whatever comes out.
+    best = tl.minimum(_lowest_of_best(weights, chunk, inside), num_chunks - 1)
+    ids = best * CHUNK + tl.arange(0, CHUNK)
     row_ptr = logits_ptr + row * logits_stride
-    temperature = tl.load(temperature_ptr + row)
-    top_k, top_p = tl.load(top_k_ptr + row), tl.load(top_p_ptr + row)
-    min_p = tl.load(min_p_ptr + row)
-    threshold = tl.full([], 0, tl.uint32)
-    active = (top_k > 0) & (top_k < vocab) | (top_p < 1.0) | (min_p > 0.0)
-    if (temperature > 0) & active:
-        top = _row_max(row_ptr, vocab, temperature, TILE)
-        # Under an infinite maximum nothing needs a filter: +inf wins anyway, all -inf tie.
-        finite = tl.abs(top) < float("inf")
-        if (min_p > 0.0) & finite:
-            threshold = _key(top + tl.log(min_p))
-        if (top_k > 0) & (top_k < vocab) & finite:
-            wanted = top_k.to(tl.float32)
-            none = tl.full([], 0, tl.uint32)
-            kth = _search(row_ptr, vocab, temperature, none, top, wanted, False, TILE)
-            threshold = tl.maximum(threshold, kth)
-        if (top_p < 1.0) & finite:
-            threshold = _search(row_ptr, vocab, temperature, threshold, top, top_p, True, TILE)
-    tl.store(keys_ptr + row, threshold.to(tl.int32, bitcast=True))
+    x = tl.load(row_ptr + ids, mask=ids < vocab, other=float("-inf")).to(tl.float32)
+    if temperature > 0:
+        scale = scale_of(temperature)
+        noise = _noise(ids, position, seed, OF_IDS)
+        noisy = (x - finite(tl.max(x, axis=0))) * scale + noise
+        x = tl.where(x >= threshold, noisy, float("-inf"))
+    broken = tl.max((sums != sums).to(tl.int32), axis=0) > 0
+    chosen = tl.where(broken, INVALID_TOKEN, _lowest_of_best(x, ids, ids < vocab))
+    tl.store(ids_ptr + row, chosen)
 
 
 @triton.jit
-def _row_max(
-    row_ptr: tl.tensor, vocab: tl.tensor, temperature: tl.tensor, TILE: tl.constexpr
-) -> tl.tensor:
-    best = tl.full([TILE], float("-inf"), tl.float32)
-    for start in range(0, vocab, TILE):
-        x = _tempered(row_ptr, start + tl.arange(0, TILE), vocab, temperature)
-        best = tl.maximum(best, x)
-    return tl.max(best, axis=0)
+def _lowest_of_best(values: tl.tensor, index: tl.tensor, inside: tl.tensor) -> tl.tensor:
+    best = tl.max(values, axis=0)
+    return tl.min(tl.where((values == best) & inside, index, MAX_INT), axis=0)
 
 
 @triton.jit
-def _search(
-    row_ptr: tl.tensor,
-    vocab: tl.tensor,
-    temperature: tl.tensor,
-    floor: tl.tensor,
-    top: tl.tensor,
-    wanted: tl.tensor,
-    MASS: tl.constexpr,
-    TILE: tl.constexpr,
+def _noise(
+    index: tl.tensor, position: tl.tensor, seed: tl.tensor, DOMAIN: tl.constexpr
 ) -> tl.tensor:
-    """The largest key with at least `wanted` at or above it, among the keys >= floor: as a count,
-    or (MASS) as a share of the softmax's mass. Counts are exact in float32 below 2**24 ids."""
-    digits = tl.arange(0, DIGITS)
-    found = tl.full([], 0, tl.uint32)
-    shift = tl.full([], 32 - DIGIT_BITS, tl.uint32)
-    needed = wanted
-    # Any finite reference point keeps inf - inf out; an infinite logit weighs inf or nothing then.
-    top = tl.where(tl.abs(top) < float("inf"), top, 0.0)
-    for step in range(32 // DIGIT_BITS):
-        pivots = found | (digits.to(tl.uint32) << shift)
-        above = _above(row_ptr, vocab, temperature, floor, top, pivots, MASS, TILE)
-        if MASS:  # noqa: SIM102  (the outer one is decided by the compiler)
-            if step == 0:
-                needed = wanted * tl.max(above, axis=0)
-        digit = tl.maximum(tl.sum((above >= needed).to(tl.int32), axis=0) - 1, 0)
-        found = found | (digit.to(tl.uint32) << shift)
-        shift = shift - DIGIT_BITS
-    return found
+    return -tl.log2(-tl.log2(uniforms(index, position, seed, DOMAIN)))
 
 
 @triton.jit
-def _above(
-    row_ptr: tl.tensor,
-    vocab: tl.tensor,
-    temperature: tl.tensor,
-    floor: tl.tensor,
-    top: tl.tensor,
-    pivots: tl.tensor,
-    MASS: tl.constexpr,
-    TILE: tl.constexpr,
+def uniforms(
+    index: tl.tensor, position: tl.tensor, seed: tl.tensor, DOMAIN: tl.constexpr
 ) -> tl.tensor:
-    """float32[DIGITS]: count or mass of the keys >= floor that are at or above each pivot."""
-    found = tl.zeros([DIGITS], tl.float32)
-    for start in range(0, vocab, TILE):
-        at = start + tl.arange(0, TILE)
-        x = _tempered(row_ptr, at, vocab, temperature)
-        key = _key(x)
-        weight = tl.full([TILE], 1.0, tl.float32)
-        if MASS:
-            weight = tl.exp(x - top)
-        weight = tl.where((at < vocab) & (key >= floor), weight, 0.0)
-        reached = key[None, :] >= pivots[:, None]
-        found += tl.sum(tl.where(reached, weight[None, :], 0.0), axis=1)
-    return found
+    """In (0, 1): first word of Philox-4x32-10, key `seed`, counter (index, position, DOMAIN, 0)."""
+    zero = index * 0
+    key = seed.to(tl.uint64, bitcast=True)
+    word, _, _, _ = tl.philox(key, index, zero + position, zero + DOMAIN, zero)
+    return ((word >> 9).to(tl.float32) + 0.5) * (1.0 / 8388608.0)

@@ -16,8 +16,10 @@ from octavo.kernels import ops
 MODES: dict[str, dict[str, Any]] = {
     "greedy": {"random": False},
     "random": {},
+    "top_k 50, top_p 0.9": {"top_k": 50, "top_p": 0.9},
     "top_k 50": {"top_k": 50},
     "top_p 0.9": {"top_p": 0.9},
+    "top_k 1000": {"top_k": 1000},
     "top_k 50, top_p 0.9, min_p 0.05": {"top_k": 50, "top_p": 0.9, "min_p": 0.05},
 }
 
@@ -25,7 +27,7 @@ MODES: dict[str, dict[str, Any]] = {
 def main() -> None:
     copy = start("sample (fp32 logits)")
     for vocab in (32000, 128256):
-        for rows in (1, 64, 256):
+        for rows in (1, 128, 256, 512):
             logits = 3 * torch.randn(rows, vocab, device="cuda")
             for name, mode in MODES.items():
                 _measure(f"{rows} x {vocab} {name}", logits, mode, copy)

@@ -82,13 +82,15 @@ def test_soft_cap_bounds_the_scores() -> None:
 
 def test_uniforms_are_philox() -> None:
     """The first words of Random123's known answers for key 0 and counters (0, 0, 0, 0)."""
-    first = uniforms(torch.zeros(1, dtype=torch.int64), torch.zeros(1, dtype=torch.int32), 4)[0]
+    zero = torch.zeros(1, dtype=torch.int64)
+    first = uniforms(zero, zero.int(), torch.arange(4)[None, :])[0]
     assert float(first[0]) == ((0x6627E8D5 >> 9) + 0.5) / 2**23
     assert len(set(first.tolist())) == 4
 
 
 def test_uniforms_fill_the_open_interval_evenly() -> None:
-    drawn = uniforms(torch.tensor([5]), torch.tensor([3], dtype=torch.int32), 100_000)[0]
+    index = torch.arange(100_000)[None, :]
+    drawn = uniforms(torch.tensor([5]), torch.tensor([3], dtype=torch.int32), index)[0]
     assert float(drawn.min()) > 0.0
     assert float(drawn.max()) < 1.0
     observed = torch.histc(drawn, 10, 0.0, 1.0)
