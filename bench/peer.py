@@ -1,0 +1,99 @@
+"""vLLM's own JSON as records: an offline run's, and that of `vllm bench serve --save-result`.
+
+An offline run is read in this form, any part of which may be absent:
+
+    {"gpu": NAME,
+     "ttft": {"2048": {"first_token": {"median_ms": 52.6, "min_ms": .., "max_ms": ..}}},
+     "decode": {"256": {"step": {"median_ms": 17.4}}},
+     "throughput": [{"output_tok_per_s": 11352.0}]}
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from bench.results import Record
+
+SERVED = {
+    "throughput": ("output_throughput", "tok/s"),
+    "ttft_p50": ("median_ttft_ms", "ms"),
+    "ttft_p99": ("p99_ttft_ms", "ms"),
+    "tpot_p50": ("median_tpot_ms", "ms"),
+    "itl_p99": ("p99_itl_ms", "ms"),
+}
+"""End of a record's name -> the field of `vllm bench serve`, and its unit."""
+DECODE_ROWS = {"1": 1, "32": 2, "256": 3}
+
+
+def convert(content: dict[str, Any], machine: str) -> list[Record]:
+    """Raises ValueError for a file that is neither."""
+    machine = content.get("gpu", machine)
+    if "output_throughput" in content:
+        return list(_served(content, machine))
+    if content.keys() & {"ttft", "decode", "throughput"}:
+        return list(_offline(content, machine))
+    raise ValueError("neither the JSON of an offline run nor of `vllm bench serve`")
+
+
+def _served(content: dict[str, Any], machine: str) -> Iterator[Record]:
+    rate = float(content.get("request_rate", "inf"))
+    for end, (field, unit) in SERVED.items():
+        if field in content:
+            name = f"serving_{rate:g}_{end}"
+            row = {"inf": 6, "16": 7}.get(f"{rate:g}")
+            yield _record(name, row, unit, [content[field]], machine, _date(content), "bench serve")
+
+
+def _offline(content: dict[str, Any], machine: str) -> Iterator[Record]:
+    date = _date(content)
+    for length, times in content.get("ttft", {}).items():
+        runs = _runs(times["first_token"])
+        yield _record(f"ttft_{length}", 4, "ms", runs, machine, date)
+    for batch, steps in content.get("decode", {}).items():
+        runs = [steps["step"]["median_ms"]]
+        row = DECODE_ROWS.get(batch)
+        yield _record(f"decode_step_{batch}", row, "ms", runs, machine, date)
+    rates = [run["output_tok_per_s"] for run in content.get("throughput", [])]
+    if rates:
+        yield _record("offline_uniform", 5, "tok/s", rates, machine, date)
+
+
+def _runs(times: dict[str, float]) -> list[float]:
+    """A summary keeps no single runs: its median between its ends."""
+    names = ("min_ms", "median_ms", "max_ms")
+    return [times[name] for name in names if name in times]
+
+
+def _date(content: dict[str, Any]) -> str:
+    """`vllm bench serve` says it as 20261123-031500; others not at all: now."""
+    try:
+        date = datetime.strptime(content["date"], "%Y%m%d-%H%M%S").replace(tzinfo=UTC)
+    except (KeyError, ValueError):
+        date = datetime.now(UTC)
+    return date.isoformat(timespec="seconds")
+
+
+def _record(
+    name: str,
+    row: int | None,
+    unit: str,
+    runs: Sequence[float],
+    machine: str,
+    date: str,
+    command: str = "offline",
+) -> Record:
+    return Record(
+        name=name,
+        row=row,
+        value=statistics.median(runs),
+        unit=unit,
+        runs=list(runs),
+        machine=machine,
+        command=f"vllm {command}",
+        date=date,
+        commit="",
+        engine="vllm",
+    )
