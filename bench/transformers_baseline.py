@@ -1,6 +1,6 @@
 """transformers' own generation on the lengths of the offline benchmark: the naive way to serve.
 
-    python bench/transformers_baseline.py [--requests 128] [--batch-sizes 16 32 64 128] [--json FILE]
+    python bench/transformers_baseline.py [--requests 128] [--batch-sizes 32 64 128] [--json FILE]
     python bench/transformers_baseline.py --tiny                      (on a CPU, to try it)
 
 Random weights in Llama-3.1-8B's shape, bfloat16. `generate` takes the requests in batches, padded
@@ -13,6 +13,7 @@ has since version 5.
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -47,15 +48,22 @@ def useful_rate(requests: Sequence[Request], seconds: float) -> float:
     return sum(each.output_length for each in requests) / seconds
 
 
+def transformers() -> Any:
+    """The package, whose types say too little for a strict checker."""
+    try:
+        return importlib.import_module("transformers")
+    except ImportError as error:
+        raise SystemExit(f"this benchmark needs transformers 5: {error}") from None
+
+
 def load_model(folder: str, device: str) -> Any:
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
 
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
     torch.manual_seed(0)
     with torch.device(device):
-        config = AutoConfig.from_pretrained(folder)
-        model = AutoModelForCausalLM.from_config(config, dtype=dtype)
+        config = transformers().AutoConfig.from_pretrained(folder)
+        model = transformers().AutoModelForCausalLM.from_config(config, dtype=dtype)
     model.generation_config.eos_token_id = None
     model.generation_config.pad_token_id = PAD_ID
     return model.eval()
@@ -99,13 +107,11 @@ def static_rate(model: Any, requests: Sequence[Request], size: int) -> float | N
 
 def continuous_rate(model: Any, requests: Sequence[Request]) -> float | None:
     """Useful tokens a second with continuous batching; None where this version cannot."""
-    from transformers import GenerationConfig
-
     if not hasattr(model, "continuous_batching_context_manager"):
         print("this version of transformers has no continuous batching: that part is left out")
         return None
     longest = max(each.output_length for each in requests)
-    config = GenerationConfig(
+    config = transformers().GenerationConfig(
         max_new_tokens=longest,
         do_sample=True,
         temperature=TEMPERATURE,
@@ -169,15 +175,12 @@ def parse() -> argparse.Namespace:
 
 def main() -> None:
     args = parse()
-    try:
-        import torch
-        import transformers
-    except ImportError as error:
-        raise SystemExit(f"this benchmark needs torch and transformers: {error}") from None
+    import torch
+
     device = "cuda" if torch.cuda.is_available() else "cpu"
     with model_folder(args.model) as folder:
         records, detail = measure(load_model(folder, device), args)
-    versions = {"torch": torch.__version__, "transformers": transformers.__version__}
+    versions = {"torch": torch.__version__, "transformers": transformers().__version__}
     save(args.json, records, {**detail, "versions": versions})
 
 
