@@ -1,11 +1,11 @@
 """Where Octavo stands: the goals, vLLM's figures, and what was measured here, as Markdown.
 
     python bench/compare.py [bench/results]
-    python bench/compare.py --convert FILE.json [--machine NAME] --json bench/results/vllm.json
+    python bench/compare.py --convert FILE ... [--machine NAME] --json bench/results/vllm.json
 
-The second form turns vLLM's own JSON (an offline run's, or that of `vllm bench serve
---save-result`) into records. Of several records of one name the newest counts; vLLM's figure is
-the one in the table below until it has been measured too.
+The second form turns what vLLM's own runs wrote (bench/peer.py names the forms; `vllm bench
+serve --save-result` is one) into records. Of several records of one name the newest counts;
+vLLM's figure is the one in the table below until it has been measured too.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Literal
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench.peer import convert
+from bench.peer import convert, convert_sweep
 from bench.results import ROOT, Engine, Record, add_json_option, load, save
 
 
@@ -131,6 +131,14 @@ def markdown(records: Iterable[Record]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
 
 
+def converted(text: str, machine: str) -> list[Record]:
+    try:
+        content = json.loads(text)
+    except json.JSONDecodeError:
+        return convert_sweep(text, machine)
+    return convert(content, machine)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -143,8 +151,8 @@ def main() -> None:
     if not args.convert:
         print(markdown(load(args.folder)))
         return
-    contents = [json.loads(path.read_text()) for path in args.convert]
-    save(args.json, [each for content in contents for each in convert(content, args.machine)])
+    texts = [path.read_text() for path in args.convert]
+    save(args.json, [each for text in texts for each in converted(text, args.machine)])
 
 
 if __name__ == "__main__":

@@ -6,10 +6,16 @@ An offline run is read in this form, any part of which may be absent:
      "ttft": {"2048": {"first_token": {"median_ms": 52.6, "min_ms": .., "max_ms": ..}}},
      "decode": {"256": {"step": {"median_ms": 17.4}}},
      "throughput": [{"output_tok_per_s": 11352.0}]}
+
+A sweep of FlashAttention 3 is text, a line for each batch and page size; the best page counts:
+
+    decode 8x1k page 16 us 17.1 TB/s 1.96
+    prefill 2048 ms 0.077 TF 447.0
 """
 
 from __future__ import annotations
 
+import re
 import statistics
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -25,6 +31,9 @@ SERVED = {
     "itl_p99": ("p99_itl_ms", "ms"),
 }
 """End of a record's name -> the field of `vllm bench serve`, and its unit."""
+SWEEP = re.compile(r"^(decode|prefill) (\S+) .*?(?:TB/s|TF) ([\d.]+)", re.M)
+LOADS = {"64x512": "64x0.5k", "2048": "2k", "8192": "8k"}
+"""Of a sweep -> the same load in bench/kernels/paged_attention.py, where the name differs."""
 DECODE_ROWS = {"1": 1, "32": 2, "256": 3}
 
 
@@ -36,6 +45,25 @@ def convert(content: dict[str, Any], machine: str) -> list[Record]:
     if content.keys() & {"ttft", "decode", "throughput"}:
         return list(_offline(content, machine))
     raise ValueError("neither the JSON of an offline run nor of `vllm bench serve`")
+
+
+def convert_sweep(text: str, machine: str) -> list[Record]:
+    """Raises ValueError for text without a line of a sweep."""
+    best: dict[tuple[str, str], float] = {}
+    for kind, load, rate in SWEEP.findall(text):
+        key = kind, LOADS.get(load, load)
+        best[key] = max(best.get(key, 0.0), float(rate))
+    if not best:
+        raise ValueError("neither JSON nor a sweep of attention")
+    return [_attention(*key, rate, machine) for key, rate in best.items()]
+
+
+def _attention(kind: str, load: str, rate: float, machine: str) -> Record:
+    date = _date({})
+    if kind == "decode":
+        return _record(f"decode_attention {load}", 9, "GB/s", [rate * 1e3], machine, date, "sweep")
+    name = f"prefill_attention_{load}"
+    return _record(name, 10, "TFLOP/s", [rate], machine, date, "sweep")
 
 
 def _served(content: dict[str, Any], machine: str) -> Iterator[Record]:

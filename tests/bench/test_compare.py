@@ -112,6 +112,22 @@ def test_vllm_bench_serve(rate: object, name: str, row: int) -> None:
     assert all(compare.newest(found.values())["vllm", each] for each in found)
 
 
-def test_any_other_json_is_refused() -> None:
+SWEEP = """copy TB/s 4.2
+decode 64x512 page 16 us 50.0 TB/s 2.5 of copy 0.6
+decode 64x512 page 64 us 48.0 TB/s 2.76 of copy 0.66
+prefill 2048 ms 0.077 TF 447.0
+"""
+
+
+def test_a_sweep_of_attention() -> None:
+    found = {each.name: each for each in compare.converted(SWEEP, "a machine")}
+    assert {name: (each.row, each.value) for name, each in found.items()} == {
+        "decode_attention 64x0.5k": (9, 2760.0),
+        "prefill_attention_2k": (10, 447.0),
+    }
+
+
+@pytest.mark.parametrize("text", ['{"completed": 5}', "not a sweep"])
+def test_anything_else_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="neither"):
-        convert({"completed": 5}, "a machine")
+        compare.converted(text, "a machine")
