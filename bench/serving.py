@@ -28,7 +28,7 @@ from bench.load.report import Slo, load_pyplot, plot, summary, table
 from bench.load.workload import Workload, arrivals, read_lengths
 from bench.results import Record, add_json_option, record, save
 
-ROWS = {math.inf: 6, 16.0: 7}
+ROWS = {"inf": 6, "16": 7}
 KEPT = ("ttft_ms", "tpot_ms", "itl_ms")
 
 
@@ -44,7 +44,7 @@ def run(target: Target, model: str, args: argparse.Namespace) -> list[dict[str, 
             moments = arrivals(args.requests, rate, seed)
             bodies = workload.bodies(model, seed)
             result = asyncio.run(stream_all(target, bodies, moments, args.concurrency))
-            reports.append({"rate": rate, **summary(*result, slo)})
+            reports.append({"rate": f"{rate:g}", **summary(*result, slo)})
     return reports
 
 
@@ -59,7 +59,7 @@ def records(reports: list[dict[str, Any]], engine: Any) -> list[Record]:
     found = []
     for rate in dict.fromkeys(report["rate"] for report in reports):
         same = [report for report in reports if report["rate"] == rate]
-        name, row = f"serving_{rate:g}", ROWS.get(rate)
+        name, row = f"serving_{rate}", ROWS.get(rate)
         speeds = [report["output_tokens_per_s"] for report in same]
         found.append(record(f"{name}_throughput", row, "tok/s", speeds, engine))
         for column in KEPT:

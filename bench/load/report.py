@@ -71,7 +71,7 @@ def table(reports: Sequence[dict[str, Any]]) -> str:
     lines = [f"{'rate':>6}{'failed':>7}{'tok/s':>9}{'req/s':>8}{'good/s':>8}"]
     lines[0] += "".join(f"{name[:-3] + ' p50/90/99 ms':>26}" for name in COLUMNS)
     for report in reports:
-        line = f"{report['rate']:>6g}{report['failed']:>7}{report['output_tokens_per_s']:>9.0f}"
+        line = f"{report['rate']:>6}{report['failed']:>7}{report['output_tokens_per_s']:>9.0f}"
         line += f"{report['requests_per_s']:>8.2f}{report['goodput_per_s']:>8.2f}"
         for name in COLUMNS:
             values = (f"{report[name][share]:.1f}" for share in SHARES)

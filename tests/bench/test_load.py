@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from bench.compare import GOALS
 from bench.load.client import EventReader, Target, Timing, stream_all
 from bench.load.report import Slo, percentile, plot, summary, table
 from bench.load.workload import Lognormal, Uniform, Workload, arrivals, read_lengths
+from bench.serving import records
 
 CHUNK = b'data: {"id":"c","choices":[{"index":0,"text":"x","finish_reason":null}]}\n\n'
 USAGE = b'data: {"id":"c","choices":[],"usage":{"prompt_tokens":4,"completion_tokens":3}}\n\n'
@@ -166,7 +168,7 @@ def test_no_slo_counts_all() -> None:
 
 
 def test_table() -> None:
-    report = {"rate": math.inf, **summary(timings(), 2.0, Slo())}
+    report = {"rate": "inf", **summary(timings(), 2.0, Slo())}
     head, line = table([report]).splitlines()
     assert head.split()[:3] == ["rate", "failed", "tok/s"]
     assert line.split()[:5] == ["inf", "1", "4", "1.50", "1.50"]
@@ -177,3 +179,16 @@ def test_plot_without_matplotlib(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(SystemExit, match="pip install matplotlib"):
         plot([], tmp_path / "x.png")
+
+
+def test_records_are_a_run_a_repetition() -> None:
+    reports = [
+        {"rate": rate, **summary(timings(), seconds, Slo())}
+        for seconds in (1.0, 2.0)
+        for rate in ("16", "inf")
+    ]
+    found = {each.name: each for each in records(reports, "vllm")}
+    assert found["serving_inf_throughput"].runs == [7.0, 3.5]
+    assert (found["serving_16_ttft_p50"].row, found["serving_16_ttft_p50"].engine) == (7, "vllm")
+    wanted = {goal.name for goal in GOALS if goal.row in (6, 7)}
+    assert wanted <= found.keys()
