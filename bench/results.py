@@ -93,13 +93,13 @@ def _output(*argv: str) -> str:
 
 
 def save(path: Path | None, records: Sequence[Record], detail: Any = None) -> None:
-    """Print the records; write them, with `detail`, where a path is given."""
-    for line in lines(records):
-        print(line)
+    """Write the records, with `detail`, where a path is given; then print them."""
     if path is not None:
         content = {"records": [asdict(each) for each in records], "detail": detail}
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(content, indent=1) + "\n")
+    for line in lines(records):
+        print(line)
 
 
 def lines(records: Iterable[Record]) -> list[str]:
