@@ -7,7 +7,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 MAKEFLAGS += --no-builtin-rules
 .DEFAULT_GOAL := help
-.PHONY: help install serve test test-gpu check size bench links clean
+.PHONY: help install serve test test-gpu check size bench bench-gpu links clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -54,8 +54,19 @@ check: $(INSTALLED) links  ## format, lint, types, size budget, import rules
 size: $(INSTALLED)  ## lines per room, and the budget
 	$(RUN) tools/size.py
 
-bench: $(INSTALLED)  ## what can be measured without a GPU
-	$(RUN) bench/scheduler.py $(ARGS)
+bench: $(INSTALLED)  ## measure scheduler and frontend; with a GPU kernels and generation too
+	$(RUN) bench/scheduler.py --json build/bench/scheduler.json
+	$(RUN) bench/frontend.py --json build/bench/frontend.json
+	@if $(RUN) -c 'import torch; raise SystemExit(not torch.cuda.is_available())'; then \
+		$(MAKE) --no-print-directory bench-gpu; \
+	else echo "no CUDA GPU: bench/kernels and bench/offline.py are left out"; fi
+	$(RUN) bench/compare.py build/bench
+
+bench-gpu: $(INSTALLED)
+	$(RUN) bench/kernels/paged_attention.py --json build/bench/paged_attention.json
+	$(RUN) bench/kernels/rms_norm.py
+	$(RUN) bench/kernels/sampling.py
+	$(RUN) bench/offline.py --json build/bench/offline.json $(ARGS)
 
 links:  ## build/types: what type checkers see as `octavo`
 	@mkdir -p build/types/octavo

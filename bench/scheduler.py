@@ -1,6 +1,6 @@
 """Microseconds a step costs the scheduler (schedule + update, CPU time, no message coding).
 
-    python bench/scheduler.py [--running 64 256 1024] [--block-size 64] [--steps 400] [--json]
+    python bench/scheduler.py [--running 64 256 1024] [--steps 400] [--json FILE]
 
 All requests decode; two steps are in flight; the worker is free of charge.
 """
@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import argparse
 import gc
-import json
 import sys
 import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "support"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from sched_fake_worker import CheapWorker
 
+from bench.results import Record, add_json_option, record, save
 from octavo.services.scheduler.limits import Limits
 from octavo.services.scheduler.scheduler import Scheduler
 from octavo.shared.messages import StepPlan, StepResult, Submit, pack
@@ -27,6 +28,7 @@ PROMPT_LEN = 128
 WARM_UP = 50
 PEER = b"frontend-0"
 EOS = [2, 3]
+PARTS = ("schedule", "update", "step")
 
 
 def filled(running: int, block_size: int, length: int) -> Scheduler:
@@ -80,7 +82,7 @@ def measure(running: int, block_size: int, steps: int) -> dict[str, float]:
         sorted(values)[steps // 2] / 1000
         for values in ([a for a, _ in times], [b for _, b in times], [a + b for a, b in times])
     )
-    return {"running": running, "schedule_us": schedule, "update_us": update, "step_us": both}
+    return {"schedule": schedule, "update": update, "step": both}
 
 
 def run_one(scheduler: Scheduler, worker: CheapWorker) -> None:
@@ -93,23 +95,27 @@ def finish(worker: CheapWorker, plan: StepPlan | None) -> StepResult:
     return worker.run(plan)
 
 
+def records(running: int, args: argparse.Namespace) -> list[Record]:
+    runs = [measure(running, args.block_size, args.steps) for _ in range(args.repetitions)]
+    row = 14 if running in (256, 1024) else None
+    return [
+        record(f"scheduler_{part}_{running}", row, "us", [run[part] for run in runs])
+        for part in PARTS
+    ]
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--running", type=int, nargs="+", default=[64, 256, 1024])
     parser.add_argument("--block-size", type=int, default=64)
     parser.add_argument("--steps", type=int, default=400)
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--repetitions", type=int, default=3)
+    add_json_option(parser)
     args = parser.parse_args()
-    rows = [measure(running, args.block_size, args.steps) for running in args.running]
-    if args.json:
-        print(json.dumps({"bench": "scheduler", "block_size": args.block_size, "rows": rows}))
-        return
-    print(f"{'running':>8} {'schedule':>10} {'update':>10} {'step':>10}   microseconds, median")
-    for row in rows:
-        print(
-            f"{row['running']:>8} {row['schedule_us']:>10.1f} {row['update_us']:>10.1f}"
-            f" {row['step_us']:>10.1f}"
-        )
+    found = [each for running in args.running for each in records(running, args)]
+    save(args.json, found, {"block_size": args.block_size, "steps": args.steps})
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Paged attention on one GPU: microseconds, bytes read and operations a second.
 
     python bench/kernels/paged_attention.py [--heads 32] [--kv-heads 8] [--dim 128]
-        [--block-size 64] [--only decode] [--json]
+        [--block-size 64] [--only decode] [--json FILE]
 
 bf16, random pages in random order. The bytes are those of the keys and values that a batch sees,
 once each; the operations are those of the causal half.
@@ -10,12 +10,16 @@ once each; the operations are those of the causal half.
 from __future__ import annotations
 
 import argparse
-import json
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import triton.testing
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from bench.results import Record, add_json_option, record, save
 from octavo.kernels.attention_plan import make_work_lists, plan_attention
 from octavo.kernels.batch import ForwardBatch
 from octavo.kernels.paged_attention import paged_attention
@@ -108,6 +112,18 @@ def measure(load: Load, shape: Shape) -> dict[str, float]:
     }
 
 
+def records(results: dict[str, dict[str, float]]) -> list[Record]:
+    """The rate that bounds each load: bytes for a decode, operations for a prefill."""
+    found = []
+    for name, result in results.items():
+        kind, _, load = name.partition(" ")
+        if kind == "decode":
+            found.append(record(f"decode_attention {load}", 9, "GB/s", [result["GB/s"]]))
+        elif kind == "prefill":
+            found.append(record(f"prefill_attention_{load}", 10, "TFLOP/s", [result["TFLOP/s"]]))
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--heads", type=int, default=32)
@@ -115,18 +131,16 @@ def main() -> None:
     parser.add_argument("--dim", type=int, default=128)
     parser.add_argument("--block-size", type=int, default=64)
     parser.add_argument("--only", default="", help="loads whose name holds this")
-    parser.add_argument("--json", action="store_true")
+    add_json_option(parser)
     args = parser.parse_args()
     if not torch.cuda.is_available():
         parser.exit(1, "This benchmark needs a CUDA GPU.\n")
     shape = Shape(args.heads, args.kv_heads, args.dim, args.block_size)
     results = {load.name: measure(load, shape) for load in LOADS if args.only in load.name}
-    if args.json:
-        print(json.dumps(results))
-        return
     print(f"{'load':22}{'us':>10}{'GB/s':>10}{'TFLOP/s':>10}")
     for name, row in results.items():
         print(f"{name:22}" + "".join(f"{value:10.1f}" for value in row.values()))
+    save(args.json, records(results), results)
 
 
 if __name__ == "__main__":
