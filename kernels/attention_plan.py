@@ -19,8 +19,8 @@ TILE = 64
 """Positions; the unit of a share."""
 SHARE_FIELDS = 8
 TILE_FIELDS = 4
-MIN_TILES = 1
-PROGRAMS_PER_SM = 4
+MIN_TILES = 2
+PROGRAMS_PER_SM = 2
 
 
 def make_work_lists(

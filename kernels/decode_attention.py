@@ -62,7 +62,7 @@ def decode_attention(
         WINDOW=window,
         SOFT_CAP=soft_cap,
         num_warps=4,
-        num_stages=1 if q.dtype == torch.float32 else 2 if pad > 128 else 3,
+        num_stages=1 if q.dtype == torch.float32 else 2 if pad > 128 else 4,
         **pdl_options(q),
     )
 

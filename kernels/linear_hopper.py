@@ -3,8 +3,8 @@
 Persistent: the weight is cut into units of 64 outputs by 128 columns, and every program takes an
 equal run of them (stream-K, Osama et al., 2023). One warp streams the weight into a ring in shared
 memory by TMA and waits for nobody (PDL): while the kernels before still run, the ring fills. A
-second one brings x as soon as it is there. The programs that share 64 outputs leave their sums in
-memory; the last one to come adds them up in order.
+second one brings x as soon as it is there. Where a run begins amid 64 outputs, its sum over them
+is left in memory for the program before, which ends with them.
 """
 
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, misc, attr-defined"
@@ -30,8 +30,6 @@ from octavo.kernels.launch import num_sms, zeros
 OUTPUTS, COLUMNS = 64, 128
 RING_BYTES = 160 << 10
 """One program a multiprocessor: two of a kernel on one, and none on another, would be slow."""
-EARLY_BYTES = 16 << 20
-"""Of the weight, asked to come into L2 behind the ring before x is there."""
 REGISTERS = 96
 """A thread: as little as leaves room for the kernels around."""
 
@@ -44,7 +42,7 @@ def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> 
     rows_pad = max(8, triton.next_power_of_2(rows))
     programs = min(num_sms(x.device), outputs // OUTPUTS * (columns // COLUMNS))
     out = torch.empty((rows, outputs), dtype=x.dtype, device=x.device)
-    size = (2 * programs, OUTPUTS, rows_pad)
+    size = (programs, OUTPUTS, rows_pad)
     partial = torch.empty(size, dtype=torch.float32, device=x.device)
     linear_kernel[(programs,)](
         out,
@@ -52,14 +50,12 @@ def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> 
         zeros(x.device, outputs // OUTPUTS),
         TensorDescriptor.from_tensor(weight, [OUTPUTS, COLUMNS], _LAYOUT),
         TensorDescriptor.from_tensor(x, [rows_pad, COLUMNS], _LAYOUT),
-        weight,
         weight if bias is None else bias,
         rows,
         outputs,
         columns // COLUMNS,
         ROWS_PAD=rows_pad,
         STAGES=RING_BYTES // ((OUTPUTS + rows_pad) * COLUMNS * 2),
-        EARLY=EARLY_BYTES // (programs * OUTPUTS * COLUMNS * 2),
         BIAS=bias is not None,
         num_warps=4,
         maxnreg=REGISTERS,
@@ -75,14 +71,12 @@ def linear_kernel(
     counters_ptr,
     w_desc,
     x_desc,
-    w_ptr,
     bias_ptr,
     rows,
     outputs,
     units,
     ROWS_PAD: gl.constexpr,
     STAGES: gl.constexpr,
-    EARLY: gl.constexpr,
     BIAS: gl.constexpr,
 ):
     w_ring = gl.allocate_shared_memory(w_desc.dtype, [STAGES, 64, 128], w_desc.layout)
@@ -98,8 +92,7 @@ def linear_kernel(
         [
             (_multiply, (out_ptr, partial_ptr, counters_ptr, bias_ptr, w_ring, x_ring, w_full,
                          x_full, free, rows, outputs, units, first, end, ROWS_PAD, STAGES, BIAS)),
-            (_stream_weight, (w_desc, w_ring, w_full, free, w_ptr, units, first, end, STAGES,
-                              EARLY)),
+            (_stream_weight, (w_desc, w_ring, w_full, free, units, first, end, STAGES)),
             (_stream_x, (x_desc, x_ring, x_full, free, units, first, end, ROWS_PAD, STAGES)),
         ],
         [1, 1],
@@ -116,22 +109,8 @@ def _barriers(STAGES: gl.constexpr):
 
 
 @gluon.jit
-def _stream_weight(
-    desc,
-    ring,
-    full,
-    free,
-    w_ptr,
-    units,
-    first,
-    end,
-    STAGES: gl.constexpr,
-    EARLY: gl.constexpr,
-):
+def _stream_weight(desc, ring, full, free, units, first, end, STAGES: gl.constexpr):
     for unit in range(first, end):
-        if unit == first + STAGES:
-            for early in range(unit, gl.minimum(unit + EARLY, end)):
-                _ask_for(w_ptr, early, units)
         stage = (unit - first) % STAGES
         phase = (unit - first) // STAGES & 1
         mbarrier.wait(free.index(stage), phase ^ 1)
@@ -140,21 +119,6 @@ def _stream_weight(
             desc, [unit // units * 64, unit % units * 128], full.index(stage), ring.index(stage)
         )
     gdc_launch_dependents()
-
-
-@gluon.jit
-def _ask_for(w_ptr, unit, units):
-    """Bring a unit of the weight into L2: 64 rows of 256 bytes, two a thread of the warp."""
-    row = gl.arange(0, 64, gl.BlockedLayout([1], [32], [1], [0]))
-    at = (unit // units * 64 + row).to(gl.int64) * (units * 128) + unit % units * 128
-    gl.inline_asm_elementwise(
-        "cp.async.bulk.prefetch.L2.global [$1], 256; mov.u32 $0, 0;",
-        "=r,l",
-        [w_ptr + at],
-        dtype=gl.int32,
-        is_pure=False,
-        pack=1,
-    )
 
 
 @gluon.jit
@@ -209,39 +173,34 @@ def _multiply(
             )
             acc = warpgroup_mma_wait(0, deps=(acc,))
             mbarrier.arrive(free.index(stage), count=1)
-        whole = high - low == units
-        if not whole:
-            acc, whole = _merge(
-                acc, partial_ptr, counters_ptr, tile, low, units, outputs, n, row, ROWS_PAD
-            )
-        if whole:
+        if low == tile * units:
+            cell = n[:, None] * ROWS_PAD + row[None, :]
+            acc = _add_others(acc, partial_ptr, counters_ptr, cell, tile, units, outputs, ROWS_PAD)
             out_n = tile * 64 + n
             if BIAS:
                 acc += gl.load(bias_ptr + out_n).to(gl.float32)[:, None]
             out_at = out_ptr + (row * outputs)[None, :] + out_n[:, None]
             gl.store(out_at, acc.to(out_ptr.dtype.element_ty), mask=(row < rows)[None, :])
+        else:
+            cell = n[:, None] * ROWS_PAD + row[None, :]
+            gl.store(partial_ptr + gl.program_id(0) * (64 * ROWS_PAD) + cell, acc)
+            gl.thread_barrier()
+            gl.atomic_add(counters_ptr + tile, 1, sem="release")
 
 
 @gluon.jit
-def _merge(
-    acc, partial_ptr, counters_ptr, tile, low, units, outputs, n, row, ROWS_PAD: gl.constexpr
-):
-    """Leave a part of a tile's sum; (sum of all parts, whether this was the last one to come).
-    A program's part of a tile begun before is its first, any other its last: two places each."""
+def _add_others(acc, partial_ptr, counters_ptr, cell, tile, units, outputs, ROWS_PAD: gl.constexpr):
+    """Add the sums of the programs behind, of whose runs this tile's rest is the beginning: they
+    have left them long ago, or are about to (all programs of the kernel run at once)."""
     programs = gl.num_programs(0)
     total = outputs // 64 * units
-    size: gl.constexpr = 64 * ROWS_PAD
-    cell = partial_ptr + n[:, None] * ROWS_PAD + row[None, :]
-    begins = (low == tile * units).to(gl.int32)
-    gl.store(cell + (2 * gl.program_id(0) + begins) * size, acc)
-    gl.thread_barrier()
-    owner = ((tile * units + 1) * programs - 1) // total
     last = ((tile + 1) * units * programs - 1) // total
-    came = gl.atomic_add(counters_ptr + tile, 1, sem="acq_rel")
-    complete = came == last - owner
-    if complete:
+    others = last - gl.program_id(0)
+    if others > 0:
+        while gl.atomic_add(counters_ptr + tile, 0, sem="acquire") < others:
+            pass
         gl.store(counters_ptr + tile, 0)
-        acc = gl.load(cell + (2 * owner + 1) * size, cache_modifier=".cg")
-        for program in range(owner + 1, last + 1):
-            acc += gl.load(cell + 2 * program * size, cache_modifier=".cg")
-    return acc, complete
+        for program in range(gl.program_id(0) + 1, last + 1):
+            at = partial_ptr + program * (64 * ROWS_PAD) + cell
+            acc += gl.load(at, cache_modifier=".cg")
+    return acc

@@ -1,7 +1,8 @@
-"""Decode steps as CUDA graphs: one graph a batch-size bucket, captured largest first.
+"""Steps as CUDA graphs: one for each of a few batch shapes, captured largest first.
 
-A graph holds the forward pass over the static buffers of `StepInputs`; attention reads lengths and
-block tables on the device, so one graph serves any of them. Logits and sampling stay outside.
+A graph holds the forward pass over the static buffers of `StepInputs`; attention reads lengths,
+block tables and its work on the device, so one graph serves any batch that fits its shape. Logits
+and sampling stay outside, as do mixed batches so large that the host is never behind.
 """
 
 from __future__ import annotations
@@ -12,50 +13,66 @@ from collections.abc import Callable
 import torch
 
 from octavo.services.worker.causal_lm import CausalLM
-from octavo.services.worker.inputs import StepInputs
+from octavo.services.worker.inputs import BatchShape, StepInputs
+from octavo.services.worker.slots import Rows
 
 Progress = Callable[[str, int, int], None]
+MIXED_TOKENS = (16, 32, 64, 128, 192, 256, 384, 512, 768, 1024)
 
 
-class DecodeGraphs:
-    def __init__(self, model: CausalLM, inputs: StepInputs, max_rows: int) -> None:
+class StepGraphs:
+    def __init__(self, model: CausalLM, inputs: StepInputs, max_rows: int, max_tokens: int) -> None:
         self._model = model
         self._inputs = inputs
-        self.sizes = bucket_sizes(max_rows)
-        self._graphs: dict[int, torch.cuda.CUDAGraph] = {}
+        self._max_rows = max_rows
+        self.decode_sizes = bucket_sizes(max_rows)
+        self.mixed_sizes = [size for size in MIXED_TOKENS if size <= max_tokens]
+        self._graphs: dict[BatchShape, torch.cuda.CUDAGraph] = {}
         self._hidden: torch.Tensor | None = None
 
-    def bucket(self, num_rows: int) -> int:
-        """The smallest captured size that holds the rows."""
-        return self.sizes[bisect.bisect_left(self.sizes, num_rows)]
+    def shape_for(self, rows: Rows) -> BatchShape | None:
+        """The smallest captured shape that holds the rows, if there is one."""
+        sizes = self.decode_sizes if rows.decode_only else self.mixed_sizes
+        index = bisect.bisect_left(sizes, rows.total_tokens)
+        if index == len(sizes):
+            return None
+        return self._shape(sizes[index], rows.decode_only)
+
+    def _shape(self, size: int, decode: bool) -> BatchShape:
+        if decode:
+            return BatchShape.decode_of(size)
+        return BatchShape.mixed_of(self._max_rows, size)
 
     def capture(self, progress: Progress) -> None:
-        """Capture every bucket; all graphs share one memory pool."""
+        """Capture every shape; all graphs share one memory pool."""
+        shapes = [self._shape(size, False) for size in self.mixed_sizes]
+        shapes += [self._shape(size, True) for size in self.decode_sizes]
+        shapes.sort(key=lambda shape: -shape.tokens)
         pool = torch.cuda.graph_pool_handle()
-        for done, size in enumerate(reversed(self.sizes)):
-            progress("graphs", done, len(self.sizes))
-            self._inputs.plan_decode(size)
-            self._forward(size)
+        for done, shape in enumerate(shapes):
+            progress("graphs", done, len(shapes))
+            self._inputs.plan(self._inputs.batch(shape))
+            self._forward(shape)
             torch.cuda.synchronize()
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph, pool=pool):
-                self._forward(size)
-            self._graphs[size] = graph
-        progress("graphs", len(self.sizes), len(self.sizes))
+                self._forward(shape)
+            self._graphs[shape] = graph
+        progress("graphs", len(shapes), len(shapes))
 
-    def replay(self, size: int) -> torch.Tensor:
-        """Run the staged rows, padded to `size`; hidden [size, H], valid until the next step."""
-        self._graphs[size].replay()
+    def replay(self, shape: BatchShape) -> torch.Tensor:
+        """Run the staged rows; hidden [shape.tokens, H], valid until the next step."""
+        self._graphs[shape].replay()
         if self._hidden is None:
             raise RuntimeError("no graph was captured")
-        return self._hidden[:size]
+        return self._hidden[: shape.tokens]
 
-    def _forward(self, size: int) -> None:
-        batch = self._inputs.decode_batch(size)
-        hidden = self._model.forward(self._inputs.input_ids[:size], batch)
+    def _forward(self, shape: BatchShape) -> None:
+        batch = self._inputs.batch(shape)
+        hidden = self._model.forward(self._inputs.input_ids[: shape.tokens], batch)
         if self._hidden is None:
             self._hidden = torch.empty_like(hidden)
-        self._hidden[:size].copy_(hidden)
+        self._hidden[: shape.tokens].copy_(hidden)
 
 
 def bucket_sizes(max_rows: int) -> list[int]:

@@ -6,6 +6,8 @@ copy and one input-preparation kernel (plus one scatter when block tables grew).
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -15,6 +17,41 @@ from octavo.kernels.batch import ForwardBatch, WorkLists
 from octavo.services.worker.slots import Rows, SlotTable
 from octavo.services.worker.staging import Column, Staging, to_device
 from octavo.shared.messages import StepPlan, unpack
+
+
+@dataclass(frozen=True)
+class BatchShape:
+    """Room for a batch: at most `decodes` rows of one token, and `prefills` of more that have
+    `prefill_tokens` together."""
+
+    rows: int
+    tokens: int
+    decodes: int
+    prefills: int = 0
+    prefill_tokens: int = 0
+    padded: bool = False
+    """Whether tokens may be of no row."""
+
+    @staticmethod
+    def of(rows: Rows) -> BatchShape:
+        """What the rows need, and no more."""
+        longer = rows.num_tokens[rows.num_tokens > 1]
+        decodes = rows.num_rows if len(longer) < rows.num_rows else 0
+        return BatchShape(rows.num_rows, rows.total_tokens, decodes, len(longer), int(longer.sum()))
+
+    @staticmethod
+    def decode_of(rows: int) -> BatchShape:
+        """One token a row; those of padded rows too."""
+        return BatchShape(rows, rows, rows)
+
+    @staticmethod
+    def mixed_of(rows: int, tokens: int) -> BatchShape:
+        """Any rows that have so many tokens together."""
+        return BatchShape(rows, tokens, rows, rows, tokens, padded=True)
+
+    @property
+    def decode(self) -> bool:
+        return self.prefills == 0
 
 
 class StepInputs:
@@ -55,16 +92,15 @@ class StepInputs:
         both = to_device(both, self.block_tables.device)
         self.block_tables.view(-1).index_copy_(0, both[0], both[1].int())
 
-    def stage(self, rows: Rows, table: SlotTable, pad_to: int = 0) -> None:
-        """Copy the rows to the device and derive ids, positions, slot mapping, lengths there.
-
-        `pad_to`: rows and tokens of the CUDA graph's bucket; 0 for none.
-        """
+    def stage(self, rows: Rows, table: SlotTable, shape: BatchShape) -> ForwardBatch:
+        """Copy the rows to the device and derive ids, positions, slot mapping, lengths and the
+        work of attention there; all of it padded to `shape`."""
         columns = self.staging.begin()
         n, k = rows.num_rows, len(rows.samples)
         columns["slots"][:n] = rows.slots
-        columns["slots"][n : max(pad_to, n)] = 0
+        columns["slots"][n : shape.rows] = 0
         columns["query_start"][: n + 1] = rows.query_start
+        columns["query_start"][n + 1 : shape.rows + 1] = rows.total_tokens
         columns["num_computed"][rows.slots] = rows.computed
         columns["sample_index"][:k] = rows.query_start[1:][rows.samples] - 1
         columns["sample_slots"][:k] = rows.sample_slots
@@ -73,11 +109,13 @@ class StepInputs:
             columns[name][:k] = getattr(table, name)[rows.sample_slots]
         columns["host_ids"][: rows.total_tokens] = rows.host_ids
         self.staging.upload(rows.total_tokens)
-        self._prepare(n, rows.total_tokens, pad_to)
+        self._prepare(n, rows.total_tokens, shape)
+        batch = self.batch(shape)
+        self.plan(batch)
+        return batch
 
-    def _prepare(self, n: int, total: int, pad_to: int) -> None:
+    def _prepare(self, n: int, total: int, shape: BatchShape) -> None:
         staged = self.staging.device
-        num_tokens, num_rows = max(total, pad_to), max(n, pad_to)
         ops.prepare_inputs(
             staged["host_ids"][:total],
             staged["query_start"][: n + 1],
@@ -86,45 +124,29 @@ class StepInputs:
             self.last_token,
             self.block_tables,
             self.block_size,
-            self.input_ids[:num_tokens],
-            self.positions[:num_tokens],
-            self.slot_mapping[:num_tokens],
-            self.seq_lens[:num_rows],
+            self.input_ids[: shape.tokens],
+            self.positions[: shape.tokens],
+            self.slot_mapping[: shape.tokens],
+            self.seq_lens[: shape.rows],
         )
 
-    def mixed_batch(self, rows: Rows) -> ForwardBatch:
-        """The staged rows as they are, any lengths."""
-        n, total = rows.num_rows, rows.total_tokens
-        longer = rows.num_tokens[rows.num_tokens > 1]
-        decodes = n if len(longer) < n else 0
-        work = self.work.needed(decodes, len(longer), int(longer.sum()))
-        query_start = self.staging.device["query_start"][: n + 1]
-        batch = self._batch(n, total, query_start, work)
-        ops.plan_attention(work, query_start, batch.seq_lens, batch.slots)
-        return batch
-
-    def decode_batch(self, num_rows: int) -> ForwardBatch:
-        """A batch of one token a row over static buffers: what a CUDA graph captures."""
-        work = self.work.needed(num_rows, 0, 0)
-        return self._batch(num_rows, num_rows, self.one_each[: num_rows + 1], work)
-
-    def plan_decode(self, num_rows: int) -> None:
-        """Work out the attention of a `decode_batch` from the staged rows."""
-        batch = self.decode_batch(num_rows)
-        ops.plan_attention(batch.work, batch.query_start, batch.seq_lens, batch.slots)
-
-    def _batch(
-        self, num_rows: int, num_tokens: int, query_start: torch.Tensor, work: WorkLists
-    ) -> ForwardBatch:
+    def batch(self, shape: BatchShape) -> ForwardBatch:
+        """The part of the static buffers that a batch of this shape fills."""
+        query_start = self.one_each if shape.decode else self.staging.device["query_start"]
         return ForwardBatch(
-            positions=self.positions[:num_tokens],
-            slot_mapping=self.slot_mapping[:num_tokens],
+            positions=self.positions[: shape.tokens],
+            slot_mapping=self.slot_mapping[: shape.tokens],
             block_tables=self.block_tables,
-            slots=self.staging.device["slots"][:num_rows],
-            query_start=query_start,
-            seq_lens=self.seq_lens[:num_rows],
-            work=work,
+            slots=self.staging.device["slots"][: shape.rows],
+            query_start=query_start[: shape.rows + 1],
+            seq_lens=self.seq_lens[: shape.rows],
+            work=self.work.needed(shape.decodes, shape.prefills, shape.prefill_tokens),
+            padded=shape.padded,
         )
+
+    def plan(self, batch: ForwardBatch) -> None:
+        """Work out the attention of the lengths that are on the device."""
+        ops.plan_attention(batch.work, batch.query_start, batch.seq_lens, batch.slots)
 
 
 SAMPLING_COLUMNS = (

@@ -13,8 +13,8 @@ import torch
 
 from octavo.kernels import ops
 from octavo.services.worker.causal_lm import CausalLM, KVPair
-from octavo.services.worker.cuda_graphs import DecodeGraphs, Progress
-from octavo.services.worker.inputs import StepInputs
+from octavo.services.worker.cuda_graphs import Progress, StepGraphs
+from octavo.services.worker.inputs import BatchShape, StepInputs
 from octavo.services.worker.sampler import Sampled, Sampler
 from octavo.services.worker.slots import Rows, SlotTable
 from octavo.shared.config import EngineConfig
@@ -54,15 +54,16 @@ class ModelRunner:
             slots, max_tokens, -(-max_len // block_size), block_size, work, device
         )
         self.sampler = Sampler(model, self.table, self.inputs, vocab_size)
-        self.graphs: DecodeGraphs | None = None
+        self.graphs: StepGraphs | None = None
         self.max_len = max_len
 
     def bind(self, caches: list[KVPair]) -> None:
         self.model.bind_kv_cache(caches)
 
     def capture(self, progress: Progress) -> None:
-        """Turn decode steps into CUDA graphs from now on."""
-        graphs = DecodeGraphs(self.model, self.inputs, len(self.table.known))
+        """Turn decode steps and small mixed ones into CUDA graphs from now on."""
+        slots, tokens = len(self.table.known), len(self.inputs.input_ids)
+        graphs = StepGraphs(self.model, self.inputs, slots, tokens)
         graphs.capture(progress)
         self.graphs = graphs
 
@@ -78,11 +79,9 @@ class ModelRunner:
         return Launched(plan.step, rows, self.sampler.sample(hidden, rows), started)
 
     def forward(self, rows: Rows) -> torch.Tensor:
-        if self.graphs is not None and rows.decode_only:
-            size = self.graphs.bucket(rows.num_rows)
-            self.inputs.stage(rows, self.table, pad_to=size)
-            self.inputs.plan_decode(size)
-            return self.graphs.replay(size)
-        self.inputs.stage(rows, self.table)
-        batch = self.inputs.mixed_batch(rows)
-        return self.model.forward(self.inputs.input_ids[: rows.total_tokens], batch)
+        captured = self.graphs.shape_for(rows) if self.graphs is not None else None
+        shape = captured or BatchShape.of(rows)
+        batch = self.inputs.stage(rows, self.table, shape)
+        if self.graphs is not None and captured is not None:
+            return self.graphs.replay(captured)
+        return self.model.forward(self.inputs.input_ids[: shape.tokens], batch)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from octavo.services.worker.cuda_graphs import bucket_sizes
+from octavo.services.worker.inputs import BatchShape
 from octavo.services.worker.model_runner import ModelRunner
 from octavo.shared.messages import NewRow, StepPlan, pack
 from octavo.shared.sampling import SamplingParams
@@ -36,8 +37,8 @@ def warm_up(runner: ModelRunner) -> None:
 def warm_up_decodes(runner: ModelRunner) -> None:
     """Compile what decode batches of any size need, where no graph capture does it."""
     for size in bucket_sizes(len(runner.table.known)):
-        runner.inputs.plan_decode(size)
-        batch = runner.inputs.decode_batch(size)
+        batch = runner.inputs.batch(BatchShape.decode_of(size))
+        runner.inputs.plan(batch)
         runner.model.forward(runner.inputs.input_ids[:size], batch)
 
 
