@@ -14,7 +14,13 @@ import triton.language as tl
 from octavo.kernels.attention_plan import SHARE_FIELDS, TILE
 from octavo.kernels.attention_tiles import attend, dim_pad, load_rows, store_rows
 from octavo.kernels.batch import ForwardBatch
-from octavo.kernels.launch import let_next_start, pdl_options, wait_for_inputs, zeros
+from octavo.kernels.launch import (
+    let_next_start,
+    num_sms,
+    pdl_options,
+    wait_for_inputs,
+    zeros,
+)
 
 MERGED_AT_ONCE = 8
 
@@ -62,9 +68,16 @@ def decode_attention(
         WINDOW=window,
         SOFT_CAP=soft_cap,
         num_warps=4,
-        num_stages=1 if q.dtype == torch.float32 else 2 if pad > 128 else 4,
+        num_stages=_num_stages(q, shares * kv_heads),
         **pdl_options(q),
     )
+
+
+def _num_stages(q: torch.Tensor, num_programs: int) -> int:
+    """Few programs hide latency by reading ahead, many by being many: then room for them counts."""
+    if q.dtype == torch.float32:
+        return 1
+    return 4 if num_programs < 4 * num_sms(q.device) and q.shape[2] <= 128 else 2
 
 
 @triton.jit

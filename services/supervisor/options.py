@@ -117,6 +117,12 @@ OPTIONS = (
     Option("seed", ENGINE, "Seed of dummy weights.", parse=integer),
     Option("enforce_eager", ENGINE, "Never use CUDA graphs.", parse=boolean),
     Option(
+        "trace",
+        ENGINE,
+        "Write the GPU's work of COUNT steps (20) from step FIRST (200) to a Chrome trace.",
+        metavar="FILE[:FIRST[:COUNT]]",
+    ),
+    Option(
         "enable_prefix_caching",
         MEMORY,
         "Reuse the KV cache of equal prompt beginnings.",

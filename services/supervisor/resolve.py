@@ -28,7 +28,7 @@ class Defaults:
     max_num_batched_tokens: int
 
 
-DEFAULTS = {"cuda": Defaults(64, 256, 8192), "cpu": Defaults(16, 64, 2048)}
+DEFAULTS = {"cuda": Defaults(64, 512, 8192), "cpu": Defaults(16, 64, 2048)}
 
 
 def resolve(server: ServerConfig, environ: Mapping[str, str]) -> tuple[ServerConfig, ModelInfo]:

@@ -48,6 +48,7 @@ class StepGraphs:
         shapes = [self._shape(size, False) for size in self.mixed_sizes]
         shapes += [self._shape(size, True) for size in self.decode_sizes]
         shapes.sort(key=lambda shape: -shape.tokens)
+        self._inputs.clear()
         pool = torch.cuda.graph_pool_handle()
         for done, shape in enumerate(shapes):
             progress("graphs", done, len(shapes))

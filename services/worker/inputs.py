@@ -144,6 +144,12 @@ class StepInputs:
             padded=shape.padded,
         )
 
+    def clear(self) -> None:
+        """No rows, whatever a batch's shape has room for."""
+        self.staging.device["query_start"].zero_()
+        self.seq_lens.zero_()
+        self.slot_mapping.fill_(-1)
+
     def plan(self, batch: ForwardBatch) -> None:
         """Work out the attention of the lengths that are on the device."""
         ops.plan_attention(batch.work, batch.query_start, batch.seq_lens, batch.slots)

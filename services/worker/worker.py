@@ -27,6 +27,7 @@ from octavo.services.worker.model_runner import ModelRunner
 from octavo.services.worker.parallel import Parallel
 from octavo.services.worker.phases import Phases
 from octavo.services.worker.results import ResultSender
+from octavo.services.worker.step_trace import TracedRunner
 from octavo.services.worker.warm_up import warm_up, warm_up_decodes
 from octavo.services.worker.weights import blank_model, build_model, fill_model, weight_bytes
 from octavo.shared.config import WORKER_SOCKET, EngineConfig
@@ -57,11 +58,14 @@ def main(child: Child, phases: Phases) -> None:
         if rank == 0:  # the others do the same beside it
             log.info("%s", f"{phases}; {counter}" if counter.directory else phases)
         results = ResultSender(directory, runner.device) if rank == 0 else None
-        serve(spoke, runner, results)
+        trace = child.config.server.engine.trace if rank == 0 else None
+        serve(spoke, TracedRunner(runner, trace) if trace else runner, results)
 
 
 def serve(
-    spoke: Spoke[WorkerReady, StepPlan | Stop], runner: ModelRunner, results: ResultSender | None
+    spoke: Spoke[WorkerReady, StepPlan | Stop],
+    runner: ModelRunner | TracedRunner,
+    results: ResultSender | None,
 ) -> None:
     """The loop: take a plan, enqueue it, hand its results to the sender. Only rank 0 sends."""
     while isinstance(message := spoke.receive(), StepPlan):

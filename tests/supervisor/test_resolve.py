@@ -47,7 +47,7 @@ def test_cuda_defaults(tmp_path: Path, devices: Path) -> None:
     (devices / "nvidia3").touch()
     engine = decide(write_model(tmp_path / "m")).engine
     assert (engine.device, engine.dtype, engine.block_size) == ("cuda", "bfloat16", 64)
-    assert (engine.max_num_seqs, engine.max_num_batched_tokens) == (256, 8192)
+    assert (engine.max_num_seqs, engine.max_num_batched_tokens) == (512, 8192)
 
 
 def test_a_small_token_budget_bounds_the_default_of_slots(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ class Harness:
     ) -> None:
         config = ModelConfig.load(path)
         self.num_blocks, self.block_size = num_blocks, block_size
-        where = torch.device(device)
+        where = torch.device("cuda", 0) if device == "cuda" else torch.device(device)
         engine = EngineConfig(
             model=str(path),
             max_model_len=max_model_len,

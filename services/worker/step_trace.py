@@ -1,0 +1,61 @@
+"""A trace of the device's work over some steps, for chrome://tracing and `bench/gpu_trace.py`."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from octavo.services.worker.model_runner import Launched, ModelRunner
+from octavo.shared.errors import ConfigError
+from octavo.shared.messages import StepPlan
+
+log = logging.getLogger(__name__)
+FIRST, COUNT = 200, 20
+
+
+class TracedRunner:
+    """`runner.execute`, with the steps `first`.. of `count` written to a file.
+
+    `spec` is FILE, FILE:FIRST or FILE:FIRST:COUNT. Raises ConfigError on anything else.
+    """
+
+    def __init__(self, runner: ModelRunner, spec: str) -> None:
+        self._runner = runner
+        self._path, self._first, self._count = parse(spec)
+        self._steps = 0
+        self._profile: profile | None = None
+
+    def execute(self, plan: StepPlan) -> Launched:
+        if self._steps == self._first:
+            self._start()
+        launched = self._runner.execute(plan)
+        self._steps += 1
+        if self._profile is not None and self._steps == self._first + self._count:
+            self._stop(self._profile)
+        return launched
+
+    def _start(self) -> None:
+        self._profile = profile(activities=[ProfilerActivity.CUDA])
+        self._profile.start()
+
+    def _stop(self, running: profile) -> None:
+        began = time.monotonic()
+        torch.cuda.synchronize()
+        running.stop()
+        running.export_chrome_trace(self._path)
+        self._profile = None
+        log.info(
+            "traced %d steps to %s in %.1f s", self._count, self._path, time.monotonic() - began
+        )
+
+
+def parse(spec: str) -> tuple[str, int, int]:
+    """(file, first step, number of steps)."""
+    path, *numbers = spec.split(":")
+    if not path or len(numbers) > 2 or not all(number.isdigit() for number in numbers):
+        raise ConfigError(f"--trace {spec!r} is not FILE[:FIRST[:COUNT]].")
+    first, count = [*map(int, numbers), *(FIRST, COUNT)[len(numbers) :]]
+    return path, first, max(count, 1)
