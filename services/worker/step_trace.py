@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-import time
 
 import torch
-from torch.profiler import ProfilerActivity, profile
+from torch.profiler import ProfilerActivity, profile, schedule
 
 from octavo.services.worker.model_runner import Launched, ModelRunner
 from octavo.shared.errors import ConfigError
@@ -14,6 +13,7 @@ from octavo.shared.messages import StepPlan
 
 log = logging.getLogger(__name__)
 FIRST, COUNT = 200, 20
+WARM_UP = 5
 
 
 class TracedRunner:
@@ -33,23 +33,30 @@ class TracedRunner:
             self._start()
         launched = self._runner.execute(plan)
         self._steps += 1
-        if self._profile is not None and self._steps == self._first + self._count:
-            self._stop(self._profile)
+        if self._profile is not None:
+            self._step(self._profile)
         return launched
 
     def _start(self) -> None:
-        self._profile = profile(activities=[ProfilerActivity.CUDA])
+        # The profiler holds the first steps up; they are not in the trace.
+        self._profile = profile(
+            activities=[ProfilerActivity.CUDA],
+            schedule=schedule(wait=0, warmup=WARM_UP, active=self._count),
+            on_trace_ready=self._export,
+        )
         self._profile.start()
 
-    def _stop(self, running: profile) -> None:
-        began = time.monotonic()
-        torch.cuda.synchronize()
-        running.stop()
+    def _step(self, running: profile) -> None:
+        if self._steps == self._first + WARM_UP + self._count:
+            torch.cuda.synchronize()  # what is under way belongs to the trace
+            self._profile = None
+        running.step()
+        if self._profile is None:
+            running.stop()
+
+    def _export(self, running: profile) -> None:
         running.export_chrome_trace(self._path)
-        self._profile = None
-        log.info(
-            "traced %d steps to %s in %.1f s", self._count, self._path, time.monotonic() - began
-        )
+        log.info("traced %d steps to %s", self._count, self._path)
 
 
 def parse(spec: str) -> tuple[str, int, int]:
