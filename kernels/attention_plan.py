@@ -14,6 +14,7 @@ import triton.language as tl
 from octavo.kernels.batch import WorkLists
 from octavo.kernels.launch import num_sms
 from octavo.kernels.prefill_attention import tile_tokens
+from octavo.kernels.prefix_attention import rows_of_item
 
 TILE = 64
 """Positions; the unit of a share."""
@@ -38,11 +39,15 @@ def make_work_lists(
     shares = torch.empty((max_rows + splits, SHARE_FIELDS), dtype=torch.int32, device=device)
     size = max_tokens // tokens + min(max_rows, max_tokens // 2)
     tiles = torch.empty((size, TILE_FIELDS), dtype=torch.int32, device=device)
-    return WorkLists(shares, tiles, splits, tokens)
+    return WorkLists(shares, tiles, splits, tokens, rows_of_item(heads // kv_heads))
 
 
 def plan_attention(
-    work: WorkLists, query_start: torch.Tensor, seq_lens: torch.Tensor, slots: torch.Tensor
+    work: WorkLists,
+    query_start: torch.Tensor,
+    seq_lens: torch.Tensor,
+    slots: torch.Tensor,
+    prefix_tiles: torch.Tensor | None = None,
 ) -> None:
     """Fill the work lists of a step from query_start int32[n + 1], seq_lens and slots int32[n].
 
@@ -50,7 +55,8 @@ def plan_attention(
     the share in its row, shares of the row, index of the row's first share), in tiles of 64
     positions. Tiles, for rows with more: (first token, end of the row's tokens, slot, position of
     token 0), `tile_tokens` tokens each, those that see most first. Entries behind them have token
-    -1. A list may be empty where there are no such rows. Raises ValueError when the shares are
+    -1. A list may be empty where there are no such rows. Shares leave out the first `prefix_tiles`
+    int32[n] of a row: others attend to those. Raises ValueError when the shares are
     too few for n rows.
     """
     num_rows = len(seq_lens)
@@ -62,6 +68,7 @@ def plan_attention(
         query_start,
         seq_lens,
         slots,
+        slots if prefix_tiles is None else prefix_tiles,
         num_rows,
         len(work.shares),
         len(work.tiles),
@@ -69,6 +76,7 @@ def plan_attention(
         work.tile_tokens,
         TILE=TILE,
         MIN_TILES=MIN_TILES,
+        PREFIXES=prefix_tiles is not None,
         ROWS_PAD=max(triton.next_power_of_2(num_rows), 128),
         num_warps=4,
     )
@@ -81,6 +89,7 @@ def _plan_kernel(
     query_start_ptr: tl.tensor,
     seq_lens_ptr: tl.tensor,
     slots_ptr: tl.tensor,
+    prefix_tiles_ptr: tl.tensor,
     num_rows: tl.tensor,
     num_shares: tl.tensor,
     num_tiles: tl.tensor,
@@ -88,6 +97,7 @@ def _plan_kernel(
     tile_tokens: tl.tensor,
     TILE: tl.constexpr,
     MIN_TILES: tl.constexpr,
+    PREFIXES: tl.constexpr,
     ROWS_PAD: tl.constexpr,
 ) -> None:
     row = tl.arange(0, ROWS_PAD)
@@ -97,7 +107,10 @@ def _plan_kernel(
     seq_len = tl.load(seq_lens_ptr + row, mask=inside, other=0)
     slot = tl.load(slots_ptr + row, mask=inside, other=0)
     if tl.program_id(0) == 0:
-        _plan_shares(shares_ptr, start, end, seq_len, slot, num_shares, splits, TILE, MIN_TILES)
+        low = tl.load(prefix_tiles_ptr + row, mask=inside & PREFIXES, other=0)
+        _plan_shares(
+            shares_ptr, start, end, seq_len, slot, low, num_shares, splits, TILE, MIN_TILES
+        )
     else:
         _plan_tiles(tiles_ptr, start, end, seq_len, slot, num_tiles, tile_tokens)
 
@@ -109,13 +122,14 @@ def _plan_shares(
     end: tl.tensor,
     seq_len: tl.tensor,
     slot: tl.tensor,
+    low: tl.tensor,
     num_shares: tl.tensor,
     splits: tl.tensor,
     TILE: tl.constexpr,
     MIN_TILES: tl.constexpr,
 ) -> None:
     single = end - start == 1
-    tiles = tl.where(single, tl.cdiv(seq_len, TILE), 0)
+    tiles = tl.where(single, tl.maximum(tl.cdiv(seq_len, TILE) - low, 0), 0)
     most = tl.maximum(tl.cdiv(tl.sum(tiles, axis=0), splits), MIN_TILES)
     count = tl.where(single, tl.maximum(tl.cdiv(tiles, most), 1), 0)
     first = tl.cumsum(count, axis=0) - count
@@ -126,8 +140,8 @@ def _plan_shares(
         tl.store(at, start, mask=live)
         tl.store(at + 1, slot, mask=live)
         tl.store(at + 2, seq_len, mask=live)
-        tl.store(at + 3, tiles * number // divisor, mask=live)
-        tl.store(at + 4, tiles * (number + 1) // divisor, mask=live)
+        tl.store(at + 3, low + tiles * number // divisor, mask=live)
+        tl.store(at + 4, low + tiles * (number + 1) // divisor, mask=live)
         tl.store(at + 5, start * 0 + number, mask=live)
         tl.store(at + 6, count, mask=live)
         tl.store(at + 7, first, mask=live)

@@ -20,12 +20,34 @@ class WorkLists:
     """Shares of one KV head that fill the device."""
     tile_tokens: int
     """Query tokens of a tile."""
+    rows_of_item: int
+    """Rows of a `PrefixWork` item."""
 
     def needed(self, decodes: int, prefills: int, prefill_tokens: int) -> WorkLists:
         """The part that a batch of at most so many rows of either kind needs."""
         shares = decodes + self.splits if decodes else 0
         tiles = prefill_tokens // self.tile_tokens + min(prefills, prefill_tokens // 2)
         return replace(self, shares=self.shares[:shares], tiles=self.tiles[:tiles])
+
+
+@dataclass(frozen=True)
+class PrefixWork:
+    """Which rows of a decode batch begin with the same blocks, so that their queries can attend
+    to those together. Made on the host, by `plan_prefixes`."""
+
+    items: torch.Tensor
+    """int32[I, 8]: (first of `members`, how many, a slot with the blocks, first tile, end tile,
+    number of the share), in tiles of 64 positions; unused ones have 0 members."""
+    members: torch.Tensor
+    """int32[n]: rows, those of one item side by side."""
+    tiles: torch.Tensor
+    """int32[n]: tiles of each row that items cover; 0: none."""
+    first: torch.Tensor
+    """int32[n]: where each row's partial results of items begin,"""
+    count: torch.Tensor
+    """int32[n]: and how many there are."""
+    room: int
+    """Partial results that there may be in all."""
 
 
 @dataclass(frozen=True)
@@ -54,3 +76,5 @@ class ForwardBatch:
     """What `plan_attention` made of the lengths."""
     padded: bool = False
     """Whether there are tokens of no row."""
+    prefixes: PrefixWork | None = None
+    """Of a decode batch, where rows share their beginnings."""

@@ -21,6 +21,7 @@ from octavo.kernels.launch import (
     wait_for_inputs,
     zeros,
 )
+from octavo.kernels.prefix_attention import partials, prefix_attention
 
 MERGED_AT_ONCE = 8
 
@@ -40,8 +41,8 @@ def decode_attention(
     group, pad = q.shape[1] // kv_heads, dim_pad(head_dim)
     shares = len(batch.work.shares)
     group_pad = triton.next_power_of_2(group)
-    partial = torch.empty((shares, kv_heads, group_pad, pad), dtype=torch.float32, device=q.device)
-    lse = torch.empty((shares, kv_heads, group_pad), dtype=torch.float32, device=q.device)
+    partial, lse = partials(shares, kv_heads, group_pad, pad, q.device)
+    prefixes = prefix_attention(q, k_cache, v_cache, batch, scale, soft_cap)
     _decode_kernel[(shares, kv_heads)](
         out,
         partial,
@@ -52,6 +53,7 @@ def decode_attention(
         v_cache,
         batch.block_tables,
         batch.work.shares,
+        *prefixes,
         scale,
         q.stride(0),
         q.stride(1),
@@ -67,6 +69,7 @@ def decode_attention(
         MERGED=MERGED_AT_ONCE,
         WINDOW=window,
         SOFT_CAP=soft_cap,
+        PREFIXES=batch.prefixes is not None,
         num_warps=4,
         num_stages=_num_stages(q, shares * kv_heads),
         **pdl_options(q),
@@ -91,6 +94,10 @@ def _decode_kernel(
     v_cache_ptr: tl.tensor,
     block_tables_ptr: tl.tensor,
     shares_ptr: tl.tensor,
+    prefix_partial_ptr: tl.tensor,
+    prefix_lse_ptr: tl.tensor,
+    prefix_first_ptr: tl.tensor,
+    prefix_count_ptr: tl.tensor,
     scale: tl.tensor,
     q_token: tl.tensor,
     q_head: tl.tensor,
@@ -106,6 +113,7 @@ def _decode_kernel(
     MERGED: tl.constexpr,
     WINDOW: tl.constexpr,
     SOFT_CAP: tl.constexpr,
+    PREFIXES: tl.constexpr,
     PDL: tl.constexpr,
 ) -> None:
     share, kv_head = tl.program_id(0), tl.program_id(1)
@@ -132,15 +140,28 @@ def _decode_kernel(
         HEAD_DIM, DIM_PAD, BLOCK_SIZE, BLOCK_M, TILE, WINDOW, SOFT_CAP,
     )  # fmt: skip
     out_cell = token.to(tl.int64) * (kv_heads * GROUP) + head
-    if count == 1:
+    before = tl.load(prefix_count_ptr + token) if PREFIXES else 0
+    if (count == 1) & (before == 0):
         store_rows(out_ptr, out_cell, acc, m < GROUP, HEAD_DIM, DIM_PAD)
         return
     cell = (share * kv_heads + kv_head).to(tl.int64) * GROUP_PAD + m
     store_rows(partial_ptr, cell, acc, m < GROUP, DIM_PAD, DIM_PAD)
     tl.store(lse_ptr + cell, lse, mask=m < GROUP)
     if _came_last(counters_ptr + first * kv_heads + kv_head, count):
-        _merge(out_ptr, partial_ptr, lse_ptr, token, first, count, kv_head, kv_heads,
-               GROUP, GROUP_PAD, HEAD_DIM, DIM_PAD, MERGED)  # fmt: skip
+        acc = tl.zeros([GROUP_PAD, DIM_PAD], tl.float32)
+        total = tl.zeros([GROUP_PAD], tl.float32)
+        top = tl.full([GROUP_PAD], float("-inf"), tl.float32)
+        acc, total, top = _merge(acc, total, top, partial_ptr, lse_ptr, first, count,
+                                 kv_head, kv_heads, GROUP, GROUP_PAD, DIM_PAD, MERGED)  # fmt: skip
+        if PREFIXES:
+            first = tl.load(prefix_first_ptr + token)
+            acc, total, top = _merge(acc, total, top, prefix_partial_ptr, prefix_lse_ptr, first,
+                                     before, kv_head, kv_heads,
+                                     GROUP, GROUP_PAD, DIM_PAD, MERGED)  # fmt: skip
+        m = tl.arange(0, GROUP_PAD)
+        cell = token.to(tl.int64) * (kv_heads * GROUP) + kv_head * GROUP + m
+        out = acc / tl.where(total > 0, total, 1.0)[:, None]
+        store_rows(out_ptr, cell, out, m < GROUP, HEAD_DIM, DIM_PAD)
 
 
 @triton.jit
@@ -154,25 +175,22 @@ def _came_last(counter: tl.tensor, count: tl.tensor) -> tl.tensor:
 
 @triton.jit
 def _merge(
-    out_ptr: tl.tensor,
+    acc: tl.tensor,
+    total: tl.tensor,
+    top: tl.tensor,
     partial_ptr: tl.tensor,
     lse_ptr: tl.tensor,
-    token: tl.tensor,
     first: tl.tensor,
     count: tl.tensor,
     kv_head: tl.tensor,
     kv_heads: tl.tensor,
     GROUP: tl.constexpr,
     GROUP_PAD: tl.constexpr,
-    HEAD_DIM: tl.constexpr,
     DIM_PAD: tl.constexpr,
     MERGED: tl.constexpr,
-) -> None:
-    """The shares' results, weighted by 2 ** lse; zeros where none had keys."""
+) -> tuple[tl.tensor, tl.tensor, tl.tensor]:
+    """Add partial results first.. to the running (sum, weight, maximum), weighted by 2 ** lse."""
     number, m, dim = tl.arange(0, MERGED), tl.arange(0, GROUP_PAD), tl.arange(0, DIM_PAD)
-    top = tl.full([GROUP_PAD], float("-inf"), tl.float32)
-    total = tl.zeros([GROUP_PAD], tl.float32)
-    acc = tl.zeros([GROUP_PAD, DIM_PAD], tl.float32)
     for start in range(0, count, MERGED):
         share = (first + start + number).to(tl.int64)
         cell = (share * kv_heads + kv_head)[:, None] * GROUP_PAD + m[None, :]
@@ -187,6 +205,4 @@ def _merge(
         total = total * shrink + tl.sum(weight, axis=0)
         acc = acc * shrink[:, None] + tl.sum(part * weight[:, :, None], axis=0)
         top = new_top
-    out = acc / tl.where(total > 0, total, 1.0)[:, None]
-    cell = token.to(tl.int64) * (kv_heads * GROUP) + kv_head * GROUP + m
-    store_rows(out_ptr, cell, out, m < GROUP, HEAD_DIM, DIM_PAD)
+    return acc, total, top

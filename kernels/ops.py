@@ -84,9 +84,15 @@ def make_work_lists(
 
 
 def plan_attention(
-    work: WorkLists, query_start: torch.Tensor, seq_lens: torch.Tensor, slots: torch.Tensor
+    work: WorkLists,
+    query_start: torch.Tensor,
+    seq_lens: torch.Tensor,
+    slots: torch.Tensor,
+    prefix_tiles: torch.Tensor | None = None,
 ) -> None:
-    _on(work.shares, "attention_plan").plan_attention(work, query_start, seq_lens, slots)
+    _on(work.shares, "attention_plan").plan_attention(
+        work, query_start, seq_lens, slots, prefix_tiles
+    )
 
 
 def paged_attention(

@@ -196,11 +196,15 @@ def make_work_lists(
 ) -> WorkLists:
     """Empty ones: the reference's attention follows no plan."""
     none = torch.empty((0, 0), dtype=torch.int32, device=device)
-    return WorkLists(none, none, splits=0, tile_tokens=1)
+    return WorkLists(none, none, splits=0, tile_tokens=1, rows_of_item=1)
 
 
 def plan_attention(
-    work: WorkLists, query_start: torch.Tensor, seq_lens: torch.Tensor, slots: torch.Tensor
+    work: WorkLists,
+    query_start: torch.Tensor,
+    seq_lens: torch.Tensor,
+    slots: torch.Tensor,
+    prefix_tiles: torch.Tensor | None = None,
 ) -> None:
     """Nothing to do."""
 

@@ -18,6 +18,8 @@ class CausalLM(Protocol):
     """Both on this rank."""
     head_dim: int
     dtype: torch.dtype
+    has_window: bool
+    """Whether any layer sees a part of the sequence only."""
 
     def forward(self, input_ids: torch.Tensor, batch: ForwardBatch) -> torch.Tensor:
         """int32[T] -> hidden [T, H], after the final norm."""

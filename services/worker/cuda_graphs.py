@@ -12,41 +12,47 @@ from collections.abc import Callable
 
 import torch
 
+from octavo.services.worker.batch_shape import BatchShape
 from octavo.services.worker.causal_lm import CausalLM
-from octavo.services.worker.inputs import BatchShape, StepInputs
+from octavo.services.worker.inputs import StepInputs
 from octavo.services.worker.slots import Rows
 
 Progress = Callable[[str, int, int], None]
+PREFIX_ROWS = (8, 16, 32, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
+"""Decode batches whose rows share their beginnings are rarer: fewer sizes."""
 MIXED_TOKENS = (16, 32, 64, 128, 192, 256, 384, 512, 768, 1024)
 
 
 class StepGraphs:
-    def __init__(self, model: CausalLM, inputs: StepInputs, max_rows: int, max_tokens: int) -> None:
+    """`prefixes`: decode batches whose rows share their beginnings get graphs too."""
+
+    def __init__(
+        self,
+        model: CausalLM,
+        inputs: StepInputs,
+        max_rows: int,
+        max_tokens: int,
+        prefixes: bool,
+    ) -> None:
         self._model = model
         self._inputs = inputs
-        self._max_rows = max_rows
-        self.decode_sizes = bucket_sizes(max_rows)
-        self.mixed_sizes = [size for size in MIXED_TOKENS if size <= max_tokens]
+        mixed = [size for size in MIXED_TOKENS if size <= max_tokens]
+        shared = [*(size for size in PREFIX_ROWS if size < max_rows), max_rows] if prefixes else []
+        self._mixed = [BatchShape.mixed_of(max_rows, size) for size in mixed]
+        self._decodes = [BatchShape.decode_of(size) for size in bucket_sizes(max_rows)]
+        self._shared = [BatchShape.decode_of(size, prefixes=True) for size in shared]
         self._graphs: dict[BatchShape, torch.cuda.CUDAGraph] = {}
         self._hidden: torch.Tensor | None = None
 
-    def shape_for(self, rows: Rows) -> BatchShape | None:
+    def shape_for(self, rows: Rows, prefixes: bool) -> BatchShape | None:
         """The smallest captured shape that holds the rows, if there is one."""
-        sizes = self.decode_sizes if rows.decode_only else self.mixed_sizes
-        index = bisect.bisect_left(sizes, rows.total_tokens)
-        if index == len(sizes):
-            return None
-        return self._shape(sizes[index], rows.decode_only)
-
-    def _shape(self, size: int, decode: bool) -> BatchShape:
-        if decode:
-            return BatchShape.decode_of(size)
-        return BatchShape.mixed_of(self._max_rows, size)
+        if prefixes:
+            return _fit(self._shared, rows)
+        return _fit(self._decodes if rows.decode_only else self._mixed, rows)
 
     def capture(self, progress: Progress) -> None:
         """Capture every shape; all graphs share one memory pool."""
-        shapes = [self._shape(size, False) for size in self.mixed_sizes]
-        shapes += [self._shape(size, True) for size in self.decode_sizes]
+        shapes = [*self._mixed, *self._decodes, *self._shared]
         shapes.sort(key=lambda shape: -shape.tokens)
         self._inputs.clear()
         pool = torch.cuda.graph_pool_handle()
@@ -74,6 +80,11 @@ class StepGraphs:
         if self._hidden is None:
             self._hidden = torch.empty_like(hidden)
         self._hidden[: shape.tokens].copy_(hidden)
+
+
+def _fit(shapes: list[BatchShape], rows: Rows) -> BatchShape | None:
+    index = bisect.bisect_left(shapes, rows.total_tokens, key=lambda shape: shape.tokens)
+    return shapes[index] if index < len(shapes) else None
 
 
 def bucket_sizes(max_rows: int) -> list[int]:

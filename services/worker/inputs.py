@@ -6,52 +6,26 @@ copy and one input-preparation kernel (plus one scatter when block tables grew).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from octavo.kernels import ops
-from octavo.kernels.batch import ForwardBatch, WorkLists
+from octavo.kernels.batch import ForwardBatch, PrefixWork, WorkLists
+from octavo.kernels.prefix_plan import (
+    ITEM_FIELDS,
+    PrefixGroup,
+    max_items,
+    max_room,
+    plan_prefixes,
+)
+from octavo.services.worker.batch_shape import BatchShape
 from octavo.services.worker.slots import Rows, SlotTable
 from octavo.services.worker.staging import Column, Staging, to_device
 from octavo.shared.messages import StepPlan, unpack
-
-
-@dataclass(frozen=True)
-class BatchShape:
-    """Room for a batch: at most `decodes` rows of one token, and `prefills` of more that have
-    `prefill_tokens` together."""
-
-    rows: int
-    tokens: int
-    decodes: int
-    prefills: int = 0
-    prefill_tokens: int = 0
-    padded: bool = False
-    """Whether tokens may be of no row."""
-
-    @staticmethod
-    def of(rows: Rows) -> BatchShape:
-        """What the rows need, and no more."""
-        longer = rows.num_tokens[rows.num_tokens > 1]
-        decodes = rows.num_rows if len(longer) < rows.num_rows else 0
-        return BatchShape(rows.num_rows, rows.total_tokens, decodes, len(longer), int(longer.sum()))
-
-    @staticmethod
-    def decode_of(rows: int) -> BatchShape:
-        """One token a row; those of padded rows too."""
-        return BatchShape(rows, rows, rows)
-
-    @staticmethod
-    def mixed_of(rows: int, tokens: int) -> BatchShape:
-        """Any rows that have so many tokens together."""
-        return BatchShape(rows, tokens, rows, rows, tokens, padded=True)
-
-    @property
-    def decode(self) -> bool:
-        return self.prefills == 0
 
 
 class StepInputs:
@@ -68,7 +42,7 @@ class StepInputs:
     ) -> None:
         self.block_size = block_size
         self.work = work
-        self.staging = Staging(_columns(max_slots, max_tokens), device)
+        self.staging = Staging(_columns(max_slots, max_tokens, work), device)
         self.input_ids = torch.zeros(max_tokens, dtype=torch.int32, device=device)
         self.positions = torch.zeros(max_tokens, dtype=torch.int32, device=device)
         self.slot_mapping = torch.full((max_tokens,), -1, dtype=torch.int64, device=device)
@@ -92,9 +66,11 @@ class StepInputs:
         both = to_device(both, self.block_tables.device)
         self.block_tables.view(-1).index_copy_(0, both[0], both[1].int())
 
-    def stage(self, rows: Rows, table: SlotTable, shape: BatchShape) -> ForwardBatch:
+    def stage(
+        self, rows: Rows, table: SlotTable, shape: BatchShape, groups: Sequence[PrefixGroup] = ()
+    ) -> ForwardBatch:
         """Copy the rows to the device and derive ids, positions, slot mapping, lengths and the
-        work of attention there; all of it padded to `shape`."""
+        work of attention there; all of it padded to `shape`. `groups` of rows share beginnings."""
         columns = self.staging.begin()
         n, k = rows.num_rows, len(rows.samples)
         columns["slots"][:n] = rows.slots
@@ -107,12 +83,25 @@ class StepInputs:
         columns["noise_position"][:k] = rows.positions
         for name in SAMPLING_COLUMNS:
             columns[name][:k] = getattr(table, name)[rows.sample_slots]
+        if shape.prefixes:
+            self._stage_prefixes(columns, shape, groups)
         columns["host_ids"][: rows.total_tokens] = rows.host_ids
         self.staging.upload(rows.total_tokens)
         self._prepare(n, rows.total_tokens, shape)
         batch = self.batch(shape)
         self.plan(batch)
         return batch
+
+    def _stage_prefixes(
+        self, columns: dict[str, Any], shape: BatchShape, groups: Sequence[PrefixGroup]
+    ) -> None:
+        plan = plan_prefixes(groups, shape.rows, self.work.rows_of_item, self.work.splits)
+        columns["prefix_items"][:] = 0
+        columns["prefix_items"][: plan.items.size] = plan.items.ravel()
+        columns["prefix_members"][: len(plan.members)] = plan.members
+        columns["prefix_tiles"][: shape.rows] = plan.tiles
+        columns["prefix_first"][: shape.rows] = plan.first
+        columns["prefix_count"][: shape.rows] = plan.count
 
     def _prepare(self, n: int, total: int, shape: BatchShape) -> None:
         staged = self.staging.device
@@ -142,6 +131,18 @@ class StepInputs:
             seq_lens=self.seq_lens[: shape.rows],
             work=self.work.needed(shape.decodes, shape.prefills, shape.prefill_tokens),
             padded=shape.padded,
+            prefixes=self._prefix_work(shape.rows) if shape.prefixes else None,
+        )
+
+    def _prefix_work(self, rows: int) -> PrefixWork:
+        staged, bounds = self.staging.device, (rows, self.work.rows_of_item, self.work.splits)
+        return PrefixWork(
+            items=staged["prefix_items"].view(-1, ITEM_FIELDS)[: max_items(*bounds)],
+            members=staged["prefix_members"][:rows],
+            tiles=staged["prefix_tiles"][:rows],
+            first=staged["prefix_first"][:rows],
+            count=staged["prefix_count"][:rows],
+            room=max_room(*bounds),
         )
 
     def clear(self) -> None:
@@ -149,10 +150,13 @@ class StepInputs:
         self.staging.device["query_start"].zero_()
         self.seq_lens.zero_()
         self.slot_mapping.fill_(-1)
+        for name in ("prefix_items", "prefix_tiles", "prefix_count"):
+            self.staging.device[name].zero_()
 
     def plan(self, batch: ForwardBatch) -> None:
         """Work out the attention of the lengths that are on the device."""
-        ops.plan_attention(batch.work, batch.query_start, batch.seq_lens, batch.slots)
+        tiles = None if batch.prefixes is None else batch.prefixes.tiles
+        ops.plan_attention(batch.work, batch.query_start, batch.seq_lens, batch.slots, tiles)
 
 
 SAMPLING_COLUMNS = (
@@ -167,7 +171,7 @@ SAMPLING_COLUMNS = (
 )
 
 
-def _columns(max_slots: int, max_tokens: int) -> dict[str, Column]:
+def _columns(max_slots: int, max_tokens: int, work: WorkLists) -> dict[str, Column]:
     per_row = {
         "slots": torch.int32,
         "num_computed": torch.int32,
@@ -182,8 +186,14 @@ def _columns(max_slots: int, max_tokens: int) -> dict[str, Column]:
         "presence": torch.float32,
         "frequency": torch.float32,
         "repetition": torch.float32,
+        "prefix_members": torch.int32,
+        "prefix_tiles": torch.int32,
+        "prefix_first": torch.int32,
+        "prefix_count": torch.int32,
     }
     columns = {name: Column(dtype, max_slots) for name, dtype in per_row.items()}
     columns["query_start"] = Column(torch.int32, max_slots + 1)
+    items = max_items(max_slots, work.rows_of_item, work.splits)
+    columns["prefix_items"] = Column(torch.int32, items * ITEM_FIELDS)
     columns["host_ids"] = Column(torch.int32, max_tokens)
     return columns

@@ -12,10 +12,13 @@ from dataclasses import dataclass
 import torch
 
 from octavo.kernels import ops
+from octavo.kernels.prefix_plan import PrefixGroup
+from octavo.services.worker.batch_shape import BatchShape
 from octavo.services.worker.causal_lm import CausalLM, KVPair
 from octavo.services.worker.cuda_graphs import Progress, StepGraphs
-from octavo.services.worker.inputs import BatchShape, StepInputs
+from octavo.services.worker.inputs import StepInputs
 from octavo.services.worker.sampler import Sampled, Sampler
+from octavo.services.worker.shared_prefixes import SharedPrefixes
 from octavo.services.worker.slots import Rows, SlotTable
 from octavo.shared.config import EngineConfig
 from octavo.shared.messages import StepPlan
@@ -55,6 +58,9 @@ class ModelRunner:
         )
         self.sampler = Sampler(model, self.table, self.inputs, vocab_size)
         self.graphs: StepGraphs | None = None
+        self.prefixes: SharedPrefixes | None = None
+        if device.type == "cuda" and not model.has_window:
+            self.prefixes = SharedPrefixes(slots, block_size)
         self.max_len = max_len
 
     def bind(self, caches: list[KVPair]) -> None:
@@ -63,7 +69,8 @@ class ModelRunner:
     def capture(self, progress: Progress) -> None:
         """Turn decode steps and small mixed ones into CUDA graphs from now on."""
         slots, tokens = len(self.table.known), len(self.inputs.input_ids)
-        graphs = StepGraphs(self.model, self.inputs, slots, tokens)
+        shares = self.prefixes is not None
+        graphs = StepGraphs(self.model, self.inputs, slots, tokens, shares)
         graphs.capture(progress)
         self.graphs = graphs
 
@@ -74,14 +81,25 @@ class ModelRunner:
         for row in plan.new_rows:
             self.table.admit(row)
             self.sampler.admit(row)
+            if self.prefixes is not None:
+                self.prefixes.admit(row)
         rows = self.table.resolve(plan)
         hidden = self.forward(rows)
         return Launched(plan.step, rows, self.sampler.sample(hidden, rows), started)
 
     def forward(self, rows: Rows) -> torch.Tensor:
-        captured = self.graphs.shape_for(rows) if self.graphs is not None else None
-        shape = captured or BatchShape.of(rows)
-        batch = self.inputs.stage(rows, self.table, shape)
+        groups = self._groups(rows)
+        captured = None
+        if self.graphs is not None:
+            captured = self.graphs.shape_for(rows, bool(groups))
+        shape = captured or BatchShape.of(rows, bool(groups))
+        batch = self.inputs.stage(rows, self.table, shape, groups)
         if self.graphs is not None and captured is not None:
             return self.graphs.replay(captured)
         return self.model.forward(self.inputs.input_ids[: shape.tokens], batch)
+
+    def _groups(self, rows: Rows) -> list[PrefixGroup]:
+        """Rows of a decode batch that attend together to what they share."""
+        if self.prefixes is None or not rows.decode_only:
+            return []
+        return self.prefixes.groups(rows)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from octavo.services.worker.batch_shape import BatchShape
 from octavo.services.worker.cuda_graphs import bucket_sizes
-from octavo.services.worker.inputs import BatchShape
 from octavo.services.worker.model_runner import ModelRunner
 from octavo.shared.messages import NewRow, StepPlan, pack
 from octavo.shared.sampling import SamplingParams

@@ -10,7 +10,12 @@ import torch
 from engine_harness import Harness
 from model_checkpoints import VARIANTS, VOCAB, make_checkpoint
 
+from octavo.kernels.prefix_plan import PrefixGroup
+from octavo.services.worker import shared_prefixes
+from octavo.services.worker.compile_counter import CompileCounter
 from octavo.services.worker.model_runner import Launched
+from octavo.services.worker.slots import Rows
+from octavo.services.worker.warm_up import warm_up
 from octavo.shared.messages import StepPlan
 from octavo.shared.sampling import SamplingParams
 
@@ -40,6 +45,34 @@ def test_float32_ids_equal_the_cpu_s(name: str, tmp_path: Path) -> None:
             assert [answer.token_ids for answer in answers] == expected
 
 
+@pytest.mark.parametrize("graphs", [True, False])
+def test_rows_that_share_a_beginning_attend_to_it_together(
+    graphs: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same ids as alone, and it did happen."""
+    monkeypatch.setattr(shared_prefixes, "MIN_TOKENS", 64)
+    monkeypatch.setattr(shared_prefixes, "MIN_SAVED", 64)
+    make_checkpoint("llama", tmp_path)
+    common = [7 * index % VOCAB for index in range(150)]
+    prompts = [[*common, *own] for own in ([1], [2, 3], [4] * 20, [5, 6, 7])]
+    params = [SamplingParams(temperature=0.0, max_tokens=24)] * len(prompts)
+    sizes: dict[str, Any] = {"max_model_len": 256, "max_num_seqs": 8}
+    expected = [a.token_ids for a in Harness(tmp_path, **sizes).generate(prompts, params)]
+    ours = Harness(tmp_path, device="cuda", graphs=graphs, **sizes)
+    prefixes = ours.runner.prefixes
+    assert prefixes is not None
+    find, found = prefixes.groups, []
+
+    def watched(rows: Rows) -> list[PrefixGroup]:
+        found.append(find(rows))
+        return found[-1]
+
+    monkeypatch.setattr(prefixes, "groups", watched)
+    for _ in range(2):
+        assert [a.token_ids for a in ours.generate(prompts, params)] == expected
+    assert max(len(group.rows) for groups in found for group in groups) == len(prompts)
+
+
 @pytest.mark.parametrize("name", sorted(VARIANTS))
 def test_bfloat16_is_as_close_as_transformers(name: str, tmp_path: Path) -> None:
     """Our bf16 logits are about as far from float32's as transformers' bf16 logits are."""
@@ -52,6 +85,23 @@ def test_bfloat16_is_as_close_as_transformers(name: str, tmp_path: Path) -> None
     harness = Harness(tmp_path, max_model_len=64, device="cuda", dtype=torch.bfloat16)
     ours = harness.forward(prompt).cpu()
     assert (ours - exact).norm() < 1.3 * (theirs - exact).norm() + 1e-3 * exact.norm()
+
+
+def test_nothing_is_compiled_after_the_start(tmp_path: Path) -> None:
+    """Chunks, decodes, every way of sampling: all of it was compiled by warm-up and capture."""
+    make_checkpoint("llama", tmp_path)
+    harness = Harness(
+        tmp_path, device="cuda", budget=200, block_size=64, max_model_len=192, max_num_seqs=8
+    )
+    with torch.inference_mode():
+        warm_up(harness.runner)
+        harness.runner.capture(lambda *_: None)
+    counter = CompileCounter()
+    counter.install()
+    prompts = [prompt * 3 for prompt in PROMPTS]
+    harness.generate(prompts, PARAMS)
+    harness.generate(prompts[::-1], PARAMS)
+    assert (counter.compiled, counter.from_cache) == ([], 0)
 
 
 def test_no_step_waits_for_the_device(tmp_path: Path) -> None:

@@ -45,6 +45,7 @@ class LlamaForCausalLM(nn.Module):
         self.num_kv_heads = max(config.num_kv_heads // parallel.size, 1)
         self.head_dim = config.head_dim
         self.dtype = torch.get_default_dtype()
+        self.has_window = any(config.windows)
 
     def forward(self, input_ids: torch.Tensor, batch: ForwardBatch) -> torch.Tensor:
         hidden, residual = self.embedding.embed(input_ids), None
