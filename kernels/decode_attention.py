@@ -11,7 +11,7 @@ import torch
 import triton
 import triton.language as tl
 
-from octavo.kernels.attention_plan import SHARE_FIELDS, TILE
+from octavo.kernels.attention_plan import TILE
 from octavo.kernels.attention_tiles import attend, dim_pad, load_rows, store_rows
 from octavo.kernels.batch import ForwardBatch
 from octavo.kernels.launch import (
@@ -53,7 +53,7 @@ def decode_attention(
         v_cache,
         batch.block_tables,
         batch.work.shares,
-        *prefixes,
+        prefixes,
         scale,
         q.stride(0),
         q.stride(1),
@@ -65,7 +65,6 @@ def decode_attention(
         BLOCK_SIZE=k_cache.shape[2],
         BLOCK_M=max(16, group_pad),
         TILE=TILE,
-        FIELDS=SHARE_FIELDS,
         MERGED=MERGED_AT_ONCE,
         WINDOW=window,
         SOFT_CAP=soft_cap,
@@ -94,10 +93,7 @@ def _decode_kernel(
     v_cache_ptr: tl.tensor,
     block_tables_ptr: tl.tensor,
     shares_ptr: tl.tensor,
-    prefix_partial_ptr: tl.tensor,
-    prefix_lse_ptr: tl.tensor,
-    prefix_first_ptr: tl.tensor,
-    prefix_count_ptr: tl.tensor,
+    prefixes: tl.tuple,
     scale: tl.tensor,
     q_token: tl.tensor,
     q_head: tl.tensor,
@@ -109,18 +105,16 @@ def _decode_kernel(
     BLOCK_SIZE: tl.constexpr,
     BLOCK_M: tl.constexpr,
     TILE: tl.constexpr,
-    FIELDS: tl.constexpr,
     MERGED: tl.constexpr,
     WINDOW: tl.constexpr,
     SOFT_CAP: tl.constexpr,
     PREFIXES: tl.constexpr,
     PDL: tl.constexpr,
 ) -> None:
-    share, kv_head = tl.program_id(0), tl.program_id(1)
-    kv_heads = tl.num_programs(1)
+    share, kv_head, kv_heads = tl.program_id(0), tl.program_id(1), tl.num_programs(1)
     let_next_start(PDL)
     # Shares and tables are older than the step's first layer: no kernel that runs writes them.
-    entry = shares_ptr + share * FIELDS
+    entry = shares_ptr + share * 8
     token, slot, seq_len = tl.load(entry), tl.load(entry + 1), tl.load(entry + 2)
     first_tile, end_tile = tl.load(entry + 3), tl.load(entry + 4)
     count, first = tl.load(entry + 6), tl.load(entry + 7)
@@ -130,38 +124,60 @@ def _decode_kernel(
     low = tl.maximum(seq_len - WINDOW, 0) if WINDOW > 0 else seq_len * 0
     first_tile = tl.maximum(first_tile, low // TILE)
     m = tl.arange(0, BLOCK_M)
-    head = kv_head * GROUP + m
-    q = load_rows(q_ptr, token.to(tl.int64) * q_token + head * q_head, m < GROUP, HEAD_DIM, DIM_PAD)
-    position = tl.where(m < GROUP, seq_len - 1, -1)
-    table = block_tables_ptr + slot.to(tl.int64) * table_stride
+    token, head = token.to(tl.int64), kv_head * GROUP + m
+    q = load_rows(q_ptr, token * q_token + head * q_head, m < GROUP, HEAD_DIM, DIM_PAD)
     acc, lse = attend(
-        q, position, low, seq_len, first_tile, end_tile,
-        table, k_cache_ptr, v_cache_ptr, scale, kv_head, kv_heads,
-        HEAD_DIM, DIM_PAD, BLOCK_SIZE, BLOCK_M, TILE, WINDOW, SOFT_CAP,
+        q, tl.where(m < GROUP, seq_len - 1, -1), low, seq_len, first_tile, end_tile,
+        block_tables_ptr + slot.to(tl.int64) * table_stride, k_cache_ptr, v_cache_ptr, scale,
+        kv_head, kv_heads, HEAD_DIM, DIM_PAD, BLOCK_SIZE, BLOCK_M, TILE, WINDOW, SOFT_CAP,
     )  # fmt: skip
-    out_cell = token.to(tl.int64) * (kv_heads * GROUP) + head
-    before = tl.load(prefix_count_ptr + token) if PREFIXES else 0
+    before = tl.load(prefixes[3] + token) if PREFIXES else 0
     if (count == 1) & (before == 0):
-        store_rows(out_ptr, out_cell, acc, m < GROUP, HEAD_DIM, DIM_PAD)
+        cell = token * (kv_heads * GROUP) + head
+        store_rows(out_ptr, cell, acc, m < GROUP, HEAD_DIM, DIM_PAD)
         return
     cell = (share * kv_heads + kv_head).to(tl.int64) * GROUP_PAD + m
     store_rows(partial_ptr, cell, acc, m < GROUP, DIM_PAD, DIM_PAD)
     tl.store(lse_ptr + cell, lse, mask=m < GROUP)
     if _came_last(counters_ptr + first * kv_heads + kv_head, count):
-        acc = tl.zeros([GROUP_PAD, DIM_PAD], tl.float32)
-        total = tl.zeros([GROUP_PAD], tl.float32)
-        top = tl.full([GROUP_PAD], float("-inf"), tl.float32)
-        acc, total, top = _merge(acc, total, top, partial_ptr, lse_ptr, first, count,
+        _merge_row(out_ptr, partial_ptr, lse_ptr, prefixes, token, first, count, before,
+                   kv_head, kv_heads,
+                   GROUP, GROUP_PAD, HEAD_DIM, DIM_PAD, MERGED, PREFIXES)  # fmt: skip
+
+
+@triton.jit
+def _merge_row(
+    out_ptr: tl.tensor,
+    partial_ptr: tl.tensor,
+    lse_ptr: tl.tensor,
+    prefixes: tl.tuple,
+    token: tl.tensor,
+    first: tl.tensor,
+    count: tl.tensor,
+    before: tl.tensor,
+    kv_head: tl.tensor,
+    kv_heads: tl.tensor,
+    GROUP: tl.constexpr,
+    GROUP_PAD: tl.constexpr,
+    HEAD_DIM: tl.constexpr,
+    DIM_PAD: tl.constexpr,
+    MERGED: tl.constexpr,
+    PREFIXES: tl.constexpr,
+) -> None:
+    """Write a row's result from its shares and those of the beginning; zeros without keys."""
+    acc = tl.zeros([GROUP_PAD, DIM_PAD], tl.float32)
+    total = tl.zeros([GROUP_PAD], tl.float32)
+    top = tl.full([GROUP_PAD], float("-inf"), tl.float32)
+    acc, total, top = _merge(acc, total, top, partial_ptr, lse_ptr, first, count,
+                             kv_head, kv_heads, GROUP, GROUP_PAD, DIM_PAD, MERGED)  # fmt: skip
+    if PREFIXES:
+        first = tl.load(prefixes[2] + token)
+        acc, total, top = _merge(acc, total, top, prefixes[0], prefixes[1], first, before,
                                  kv_head, kv_heads, GROUP, GROUP_PAD, DIM_PAD, MERGED)  # fmt: skip
-        if PREFIXES:
-            first = tl.load(prefix_first_ptr + token)
-            acc, total, top = _merge(acc, total, top, prefix_partial_ptr, prefix_lse_ptr, first,
-                                     before, kv_head, kv_heads,
-                                     GROUP, GROUP_PAD, DIM_PAD, MERGED)  # fmt: skip
-        m = tl.arange(0, GROUP_PAD)
-        cell = token.to(tl.int64) * (kv_heads * GROUP) + kv_head * GROUP + m
-        out = acc / tl.where(total > 0, total, 1.0)[:, None]
-        store_rows(out_ptr, cell, out, m < GROUP, HEAD_DIM, DIM_PAD)
+    m = tl.arange(0, GROUP_PAD)
+    cell = token.to(tl.int64) * (kv_heads * GROUP) + kv_head * GROUP + m
+    out = acc / tl.where(total > 0, total, 1.0)[:, None]
+    store_rows(out_ptr, cell, out, m < GROUP, HEAD_DIM, DIM_PAD)
 
 
 @triton.jit
