@@ -105,14 +105,15 @@ def prefill_kernel(
     k_full = _barriers(1, STAGES)
     v_full = _barriers(1, STAGES)
     free = _barriers(2, STAGES)
+    turns = _barriers(1, 2)
     fence_async_shared()
     work = (tiles_ptr, num_tiles, kv_heads)
     queries = (out_ptr, q_ptr, scale, q_token, q_head)
-    tiles = (k_tiles, v_tiles, k_full, v_full, free)
+    tiles = (k_tiles, v_tiles, k_full, v_full, free, turns)
     gl.warp_specialize(
         [
             (_consume, (work, queries, tiles, 0, GROUP, STAGES)),
-            (_consume, (work, queries, tiles, 64 // GROUP, GROUP, STAGES)),
+            (_consume, (work, queries, tiles, 1, GROUP, STAGES)),
             (_produce, (work, k_desc, v_desc, k_pages, v_pages, k_full, v_full, free,
                         block_tables_ptr, table_stride, GROUP, BLOCK_SIZE, STAGES)),
         ],
@@ -217,18 +218,15 @@ def _fetch(desc, pages, full, stage, row_0, row_1):
 
 
 @gluon.jit
-def _consume(
-    work, queries, tiles, first_of_mine: gl.constexpr, GROUP: gl.constexpr, STAGES: gl.constexpr
-):
-    """The tile's rows from token `first_of_mine` on: 64 of them."""
+def _consume(work, queries, tiles, ME: gl.constexpr, GROUP: gl.constexpr, STAGES: gl.constexpr):
+    """Half of each tile's rows, 64 of them: the first (ME 0) or the second."""
     done = 0
     for turn in range(_turns(work)):
         first, end, _slot, offset, kv_head, num_keys = _entry(work, turn, GROUP)
         if num_keys > 0:
             _, _, kv_heads = work
-            first += first_of_mine
             _attend(queries, tiles, first, end, offset, kv_head, kv_heads, num_keys, done,
-                    first_of_mine, GROUP, STAGES)  # fmt: skip
+                    ME, GROUP, STAGES)  # fmt: skip
         done += num_keys
 
 
@@ -243,24 +241,27 @@ def _attend(
     kv_heads,
     num_keys,
     done,
-    first_of_mine: gl.constexpr,
+    ME: gl.constexpr,
     GROUP: gl.constexpr,
     STAGES: gl.constexpr,
 ):
     out_ptr, q_ptr, scale, q_token, q_head = queries
-    k_tiles, v_tiles, k_full, v_full, free = tiles
+    k_tiles, v_tiles, k_full, v_full, free, turns = tiles
+    keys = offset + gl.minimum(first + 128 // GROUP, end)
+    first += ME * (64 // GROUP)
     m = gl.arange(0, 64, gl.SliceLayout(1, ROWS))
     dim = gl.arange(0, 128, gl.SliceLayout(0, ROWS))
-    q_at = (first + m // GROUP).to(gl.int64) * q_token + (kv_head * GROUP + m % GROUP) * q_head
-    live = first + m // GROUP < end
-    q = gl.load(q_ptr + q_at[:, None] + dim[None, :], mask=live[:, None], other=0.0)
+    token, head = first + m // GROUP, kv_head * GROUP + m % GROUP
+    q_at = token.to(gl.int64) * q_token + head * q_head
+    q = gl.load(q_ptr + q_at[:, None] + dim[None, :], mask=(token < end)[:, None], other=0.0)
     q = gl.convert_layout(q, OPERAND)
     position = offset + first + gl.arange(0, 64, gl.SliceLayout(1, MMA)) // GROUP
     key = (num_keys - 1) * 128 + gl.arange(0, 128, gl.SliceLayout(0, MMA))
-
-    stage = done % STAGES
-    s = warpgroup_mma_wait(0, deps=(_scores(q, k_tiles, k_full, done, STAGES),))
-    mbarrier.arrive(free.index(stage), count=1)
+    _take_turn(turns, done, ME)
+    s = _scores(q, k_tiles, k_full, done, STAGES)
+    _pass_turn(turns, ME)
+    s = warpgroup_mma_wait(0, deps=(s,))
+    mbarrier.arrive(free.index(done % STAGES), count=1)
     s = gl.where(key[None, :] <= position[:, None], s, float("-inf"))
     top = gl.max(s, 1)
     # A row that sees none of these keys: any finite maximum keeps -inf - -inf away.
@@ -269,28 +270,27 @@ def _attend(
     total = gl.sum(weights, 1)
     p = gl.convert_layout(weights.to(q.dtype), OPERAND)
     acc = gl.zeros([64, 128], gl.float32, MMA)
-    keys = offset + gl.minimum(first - first_of_mine + 128 // GROUP, end)
     if keys % 128 != 0:
-        mbarrier.wait(v_full.index(stage), done // STAGES & 1)
-        _clear_tail(v_tiles.index(stage), keys % 128)
+        mbarrier.wait(v_full.index(done % STAGES), done // STAGES & 1)
+        _clear_tail(v_tiles.index(done % STAGES), keys % 128)
 
     # A tile's tokens may begin in the middle of 128 keys: the mask goes on for one step.
     masked_end = gl.minimum(done + 2, done + num_keys)
     for step in range(done + 1, masked_end):
         p, acc, top, total = _step(
-            q, p, acc, top, total, tiles, step, scale, key - 128, position, True, STAGES
+            q, p, acc, top, total, tiles, step, scale, key - 128, position, True, ME, STAGES
         )
     for step in range(masked_end, done + num_keys):
         p, acc, top, total = _step(
-            q, p, acc, top, total, tiles, step, scale, key, position, False, STAGES
+            q, p, acc, top, total, tiles, step, scale, key, position, False, ME, STAGES
         )
 
     last = done + num_keys - 1
     mbarrier.wait(v_full.index(last % STAGES), last // STAGES & 1)
     acc = warpgroup_mma(p, v_tiles.index(last % STAGES), acc)
     out = gl.convert_layout((acc / total[:, None]).to(q.dtype), ROWS)
-    cell = (first + m // GROUP).to(gl.int64) * (kv_heads * GROUP) + kv_head * GROUP + m % GROUP
-    gl.store(out_ptr + (cell * 128)[:, None] + dim[None, :], out, mask=live[:, None])
+    out_at = (token.to(gl.int64) * (kv_heads * GROUP) + head) * 128
+    gl.store(out_ptr + out_at[:, None] + dim[None, :], out, mask=(token < end)[:, None])
 
 
 @gluon.jit
@@ -306,15 +306,18 @@ def _step(
     key,
     position,
     MASKED: gl.constexpr,
+    ME: gl.constexpr,
     STAGES: gl.constexpr,
 ):
     """The scores of this step's keys beside the sum over the values of the step before, whose
     weights are `p`; (weights, sum, maximum, total weight)."""
-    k_tiles, v_tiles, k_full, v_full, free = tiles
+    k_tiles, v_tiles, k_full, v_full, free, turns = tiles
     before = (step - 1) % STAGES
+    _take_turn(turns, step, ME)
     s = _scores(q, k_tiles, k_full, step, STAGES)
     mbarrier.wait(v_full.index(before), (step - 1) // STAGES & 1)
     acc = warpgroup_mma(p, v_tiles.index(before), acc, is_async=True)
+    _pass_turn(turns, ME)
     s = warpgroup_mma_wait(1, deps=(s,))
     if MASKED:
         s = gl.where(key[None, :] <= position[:, None], s, float("-inf"))
@@ -326,6 +329,18 @@ def _step(
     mbarrier.arrive(free.index(step % STAGES), count=1)
     acc = acc * shrink[:, None]
     return gl.convert_layout(weights.to(q.dtype), OPERAND), acc, new_top, total
+
+
+@gluon.jit
+def _take_turn(turns, step, ME: gl.constexpr):
+    """Ping-pong: a consumer's products start when the other's are under way, so that the tensor
+    cores have the one's products while the other one computes its weights."""
+    mbarrier.wait(turns.index(ME), (step & 1) ^ (1 - ME))
+
+
+@gluon.jit
+def _pass_turn(turns, ME: gl.constexpr):
+    mbarrier.arrive(turns.index(1 - ME), count=1)
 
 
 @gluon.jit
