@@ -8,6 +8,8 @@ from types import ModuleType
 
 import torch
 
+from octavo.kernels.activation import silu_and_mul
+
 MAX_ROWS = 32
 """Beyond, torch is as fast."""
 
@@ -19,6 +21,17 @@ def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = No
         product: torch.Tensor = hopper.linear(x, weight, bias)
         return product
     return torch.nn.functional.linear(x, weight, bias)
+
+
+def gated_linear(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None
+) -> torch.Tensor:
+    """silu(x @ gate^T) * (x @ up^T) [T, I] in x's dtype, of weight [2I, K] = (gate, up)."""
+    hopper = _hopper(x.device) if 0 < x.shape[0] <= MAX_ROWS else None
+    if hopper is not None and bias is None and _suits_hopper(x, weight):
+        product: torch.Tensor = hopper.linear(x, weight, None, gated=True)
+        return product
+    return silu_and_mul(linear(x, weight, bias))
 
 
 def _suits_hopper(x: torch.Tensor, weight: torch.Tensor) -> bool:

@@ -68,6 +68,13 @@ def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = No
     return product
 
 
+def gated_linear(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None
+) -> torch.Tensor:
+    product: torch.Tensor = _on(x, "linear").gated_linear(x, weight, bias)
+    return product
+
+
 def make_work_lists(
     max_rows: int,
     max_tokens: int,

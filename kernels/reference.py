@@ -16,6 +16,7 @@ from octavo.kernels.reference_sampling import apply_penalties, sample, token_log
 __all__ = [
     "add_rms_norm",
     "apply_penalties",
+    "gated_linear",
     "linear",
     "make_work_lists",
     "paged_attention",
@@ -54,6 +55,13 @@ def add_rms_norm(
 def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
     """x [T, K] @ weight [N, K]^T + bias [N] -> [T, N]."""
     return torch.nn.functional.linear(x, weight, bias)
+
+
+def gated_linear(
+    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None
+) -> torch.Tensor:
+    """silu(x @ gate^T) * (x @ up^T) [T, I], of weight [2I, K] = (gate, up)."""
+    return silu_and_mul(linear(x, weight, bias))
 
 
 def silu_and_mul(x: torch.Tensor) -> torch.Tensor:

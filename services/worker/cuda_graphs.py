@@ -20,7 +20,7 @@ from octavo.services.worker.slots import Rows
 Progress = Callable[[str, int, int], None]
 PREFIX_ROWS = (8, 16, 32, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 """Decode batches whose rows share their beginnings are rarer: fewer sizes."""
-MIXED_TOKENS = (16, 32, 64, 128, 192, 256, 384, 512, 768, 1024)
+MIXED_TOKENS = (16, 32, 64, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
 
 
 class StepGraphs:

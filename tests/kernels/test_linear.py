@@ -37,6 +37,19 @@ def test_few_rows(shape: tuple[int, int], dtype: torch.dtype) -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize("shape", [(28672, 4096), (6144, 1024), (128, 128)])
+def test_gated(shape: tuple[int, int]) -> None:
+    """The same as the product and the activation one after the other, rounding between included."""
+    torch.manual_seed(0)
+    weight = 0.05 * torch.randn(shape, device="cuda", dtype=torch.bfloat16)
+    for rows in (1, 8, 13, 32, 33):
+        x = torch.randn(rows, shape[1], device="cuda", dtype=torch.bfloat16)
+        expected = ops.silu_and_mul(linear.linear(x, weight))
+        error = (linear.gated_linear(x, weight) - expected).float().norm()
+        assert error < 2e-3 * expected.float().norm()
+
+
+@pytest.mark.gpu
 def test_rows_of_a_wider_matrix() -> None:
     weight = torch.randn(256, 512, device="cuda", dtype=torch.bfloat16)
     wide = torch.randn(5, 1024, device="cuda", dtype=torch.bfloat16)

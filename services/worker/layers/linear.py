@@ -64,6 +64,10 @@ class ColumnParallelLinear(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self._scheme.apply(self, x, self.bias)
 
+    def gated(self, x: torch.Tensor) -> torch.Tensor:
+        """silu(first half of the outputs) * second half."""
+        return self._scheme.apply_gated(self, x, self.bias)
+
     def placements(self, prefix: str) -> Placements:
         fused = len(self._names) == 1
         total = sum(part.size for part in self._parts)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from octavo.kernels import ops
 from octavo.services.worker.layers.linear import ColumnParallelLinear, Part, RowParallelLinear
 from octavo.services.worker.layers.placement import Placements
 from octavo.services.worker.model_config import ModelConfig
@@ -24,7 +23,7 @@ class GatedMLP(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        hidden: torch.Tensor = self.down(ops.silu_and_mul(self.gate_up(x)))
+        hidden: torch.Tensor = self.down(self.gate_up.gated(x))
         return hidden
 
     def placements(self, prefix: str) -> Placements:

@@ -23,6 +23,12 @@ class LinearScheme(Protocol):
         """x [..., columns] -> [..., rows]."""
         ...
 
+    def apply_gated(
+        self, layer: nn.Module, x: torch.Tensor, bias: torch.Tensor | None
+    ) -> torch.Tensor:
+        """x [..., columns] -> silu(first half of the rows) * second half."""
+        ...
+
 
 class Unquantized:
     """One weight in the model's dtype."""
@@ -35,3 +41,8 @@ class Unquantized:
     def apply(self, layer: nn.Module, x: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         weight: torch.Tensor = layer.get_parameter("weight")
         return ops.linear(x, weight, bias)
+
+    def apply_gated(
+        self, layer: nn.Module, x: torch.Tensor, bias: torch.Tensor | None
+    ) -> torch.Tensor:
+        return ops.gated_linear(x, layer.get_parameter("weight"), bias)
