@@ -1,8 +1,9 @@
 """Who attends to what in a step, worked out on the device: one launch, read by every layer.
 
-Rows with one query token are cut into shares of about equal work (the balance is that of stream-K,
-Osama et al., 2023, with whole tiles), rows with more into tiles of query tokens. Lengths never
-leave the device, so one CUDA graph serves any of them.
+Rows with one query token are cut into shares of about equal work, whose number is bounded, and
+into runs of equal work, one a program of a persistent kernel (the balance is that of stream-K,
+Osama et al., 2023, with whole tiles); rows with more are cut into tiles of query tokens. Lengths
+never leave the device, so one CUDA graph serves any of them.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import torch
 import triton
 import triton.language as tl
 
-from octavo.kernels.batch import WorkLists
+from octavo.kernels.batch import MAX_RUN_ROWS, WorkLists
 from octavo.kernels.launch import num_sms
 from octavo.kernels.prefill_attention import tile_tokens
 from octavo.kernels.prefix_attention import rows_of_item
@@ -20,8 +21,13 @@ TILE = 64
 """Positions; the unit of a share."""
 SHARE_FIELDS = 8
 TILE_FIELDS = 4
+ROW_FIELDS = 4
+RUN_FIELDS = 4
 MIN_TILES = 2
+MIN_RUN = 1
+"""Tiles of a run: a row cut finer takes longer to merge."""
 PROGRAMS_PER_SM = 2
+RUNS_PER_SM = 2
 
 
 def make_work_lists(
@@ -36,10 +42,22 @@ def make_work_lists(
     """Lists for batches of up to `max_rows` rows and `max_tokens` tokens."""
     splits = max(num_sms(device) * PROGRAMS_PER_SM // kv_heads, 1)
     tokens = tile_tokens(heads // kv_heads, head_dim, dtype)
-    shares = torch.empty((max_rows + splits, SHARE_FIELDS), dtype=torch.int32, device=device)
-    size = max_tokens // tokens + min(max_rows, max_tokens // 2)
-    tiles = torch.empty((size, TILE_FIELDS), dtype=torch.int32, device=device)
-    return WorkLists(shares, tiles, splits, tokens, rows_of_item(heads // kv_heads))
+    tiles = max_tokens // tokens + min(max_rows, max_tokens // 2)
+
+    def ints(*shape: int) -> torch.Tensor:
+        return torch.zeros(shape, dtype=torch.int32, device=device)
+
+    return WorkLists(
+        shares=ints(max_rows + splits, SHARE_FIELDS),
+        tiles=ints(tiles, TILE_FIELDS),
+        num_tiles=ints(1),
+        rows=ints(min(max_rows, MAX_RUN_ROWS), ROW_FIELDS),
+        runs=ints(RUNS_PER_SM * num_sms(device) + 1, RUN_FIELDS),
+        kv_heads=kv_heads,
+        splits=splits,
+        tile_tokens=tokens,
+        rows_of_item=rows_of_item(heads // kv_heads),
+    )
 
 
 def plan_attention(
@@ -53,18 +71,28 @@ def plan_attention(
 
     Shares, for rows with one query token: (token, slot, seq_len, first tile, end tile, number of
     the share in its row, shares of the row, index of the row's first share), in tiles of 64
-    positions. Tiles, for rows with more: (first token, end of the row's tokens, slot, position of
-    token 0), `tile_tokens` tokens each, those that see most first. Entries behind them have token
-    -1. A list may be empty where there are no such rows. Shares leave out the first `prefix_tiles`
-    int32[n] of a row: others attend to those. Raises ValueError when the shares are
-    too few for n rows.
+    positions; they leave out the first `prefix_tiles` int32[n] of a row: others attend to those.
+
+    Rows and runs, for the same where there are few and no prefixes: (token, slot, seq_len, tiles of
+    the rows before), a row without keys having one tile. Each KV head has the tiles of all rows;
+    of all these, one KV head after the other, a run begins with (row, tile of the row, KV head,
+    number of the tile). The last entry has (runs that are not empty, 0, KV heads, number of tiles).
+
+    Tiles, for rows with more: (first token, end of the row's tokens, slot, position of token 0),
+    `tile_tokens` tokens each, those that see most first.
+
+    Entries of shares and tiles behind the last have token -1. A list may be empty where there are
+    no such rows. Raises ValueError when the shares are too few for n rows.
     """
     num_rows = len(seq_lens)
     if 0 < len(work.shares) < num_rows + work.splits:
         raise ValueError(f"{len(work.shares)} shares do not hold {num_rows} rows.")
-    _plan_kernel[(2,)](
+    _plan_kernel[(3,)](
         work.shares,
         work.tiles,
+        work.num_tiles,
+        work.rows,
+        work.runs,
         query_start,
         seq_lens,
         slots,
@@ -72,31 +100,42 @@ def plan_attention(
         num_rows,
         len(work.shares),
         len(work.tiles),
+        len(work.runs) - 1,
+        work.kv_heads,
         work.splits,
         work.tile_tokens,
         TILE=TILE,
         MIN_TILES=MIN_TILES,
+        MIN_RUN=MIN_RUN,
+        RUNS=triton.next_power_of_2(len(work.runs)) if len(work.rows) else 0,
         PREFIXES=prefix_tiles is not None,
-        ROWS_PAD=max(triton.next_power_of_2(num_rows), 128),
+        ROWS_PAD=max(triton.next_power_of_2(num_rows), 32),
         num_warps=4,
     )
 
 
-@triton.jit(do_not_specialize=["num_rows", "num_shares", "num_tiles", "splits", "tile_tokens"])
+@triton.jit(do_not_specialize=["num_rows", "num_shares", "max_tiles", "splits", "tile_tokens"])
 def _plan_kernel(
     shares_ptr: tl.tensor,
     tiles_ptr: tl.tensor,
+    num_tiles_ptr: tl.tensor,
+    rows_ptr: tl.tensor,
+    runs_ptr: tl.tensor,
     query_start_ptr: tl.tensor,
     seq_lens_ptr: tl.tensor,
     slots_ptr: tl.tensor,
     prefix_tiles_ptr: tl.tensor,
     num_rows: tl.tensor,
     num_shares: tl.tensor,
-    num_tiles: tl.tensor,
+    max_tiles: tl.tensor,
+    num_runs: tl.tensor,
+    kv_heads: tl.tensor,
     splits: tl.tensor,
     tile_tokens: tl.tensor,
     TILE: tl.constexpr,
     MIN_TILES: tl.constexpr,
+    MIN_RUN: tl.constexpr,
+    RUNS: tl.constexpr,
     PREFIXES: tl.constexpr,
     ROWS_PAD: tl.constexpr,
 ) -> None:
@@ -111,8 +150,12 @@ def _plan_kernel(
         _plan_shares(
             shares_ptr, start, end, seq_len, slot, low, num_shares, splits, TILE, MIN_TILES
         )
-    else:
-        _plan_tiles(tiles_ptr, start, end, seq_len, slot, num_tiles, tile_tokens)
+    elif tl.program_id(0) == 1:
+        _plan_tiles(tiles_ptr, num_tiles_ptr, start, end, seq_len, slot, max_tiles, tile_tokens)
+    elif RUNS > 0:
+        _plan_runs(
+            rows_ptr, runs_ptr, start, end, seq_len, slot, num_runs, kv_heads, TILE, MIN_RUN, RUNS
+        )
 
 
 @triton.jit
@@ -149,13 +192,55 @@ def _plan_shares(
 
 
 @triton.jit
-def _plan_tiles(
-    tiles_ptr: tl.tensor,
+def _plan_runs(
+    rows_ptr: tl.tensor,
+    runs_ptr: tl.tensor,
     start: tl.tensor,
     end: tl.tensor,
     seq_len: tl.tensor,
     slot: tl.tensor,
-    num_tiles: tl.tensor,
+    num_runs: tl.tensor,
+    kv_heads: tl.tensor,
+    TILE: tl.constexpr,
+    MIN_RUN: tl.constexpr,
+    RUNS: tl.constexpr,
+) -> None:
+    single = end - start == 1
+    tiles = tl.where(single, tl.maximum(tl.cdiv(seq_len, TILE), 1), 0)
+    before = tl.cumsum(tiles, axis=0) - tiles
+    row_at = rows_ptr + (tl.cumsum(single.to(tl.int32), axis=0) - 1) * 4
+    tl.store(row_at, start, mask=single)
+    tl.store(row_at + 1, slot, mask=single)
+    tl.store(row_at + 2, seq_len, mask=single)
+    tl.store(row_at + 3, before, mask=single)
+    per_head = tl.sum(tiles, axis=0)
+    total = per_head * kv_heads
+    used = tl.minimum(tl.maximum(total // MIN_RUN, 1), num_runs)
+    run = tl.arange(0, RUNS)
+    begin = tl.minimum(run.to(tl.int64) * total // used, total).to(tl.int32)
+    tile = begin % tl.maximum(per_head, 1)
+    passed = single[None, :] & (before[None, :] <= tile[:, None])
+    at, live = runs_ptr + run * 4, run < num_runs
+    tl.store(at, tl.sum(passed.to(tl.int32), axis=1) - 1, mask=live)
+    tl.store(at + 1, tile - tl.max(tl.where(passed, before[None, :], 0), axis=1), mask=live)
+    tl.store(at + 2, begin // tl.maximum(per_head, 1), mask=live)
+    tl.store(at + 3, begin, mask=live)
+    end_at = runs_ptr + num_runs * 4
+    tl.store(end_at, used)
+    tl.store(end_at + 1, 0)
+    tl.store(end_at + 2, kv_heads)
+    tl.store(end_at + 3, total)
+
+
+@triton.jit
+def _plan_tiles(
+    tiles_ptr: tl.tensor,
+    num_tiles_ptr: tl.tensor,
+    start: tl.tensor,
+    end: tl.tensor,
+    seq_len: tl.tensor,
+    slot: tl.tensor,
+    max_tiles: tl.tensor,
     tile_tokens: tl.tensor,
 ) -> None:
     """In falling order of the keys that they see: of each row the last tile is the next."""
@@ -167,14 +252,15 @@ def _plan_tiles(
         keys = tl.where(left > 0, seq_len - tokens + left * tile_tokens, 0)
         live = (left > 0) & (keys == tl.max(keys, axis=0))
         index = written + tl.cumsum(live.to(tl.int32), axis=0) - 1
-        at, fits = tiles_ptr + index * 4, live & (index < num_tiles)
+        at, fits = tiles_ptr + index * 4, live & (index < max_tiles)
         tl.store(at, start + (left - 1) * tile_tokens, mask=fits)
         tl.store(at + 1, end, mask=fits)
         tl.store(at + 2, slot, mask=fits)
         tl.store(at + 3, seq_len - end, mask=fits)
         left -= live.to(tl.int32)
         written += tl.sum(live.to(tl.int32), axis=0)
-    _end_list(tiles_ptr, total, num_tiles, 4)
+    tl.store(num_tiles_ptr, tl.minimum(total, max_tiles))
+    _end_list(tiles_ptr, total, max_tiles, 4)
 
 
 @triton.jit

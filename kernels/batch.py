@@ -6,6 +6,9 @@ from dataclasses import dataclass, replace
 
 import torch
 
+MAX_RUN_ROWS = 32
+"""Runs are for batches of up to so many rows."""
+
 
 @dataclass(frozen=True)
 class WorkLists:
@@ -15,7 +18,14 @@ class WorkLists:
     shares: torch.Tensor
     """int32[S, 8], for rows with one query token."""
     tiles: torch.Tensor
-    """int32[P, 4], for rows with more."""
+    """int32[P, 4], for rows with more,"""
+    num_tiles: torch.Tensor
+    """int32[1]: and how many of them there are."""
+    rows: torch.Tensor
+    """int32[R, 4]: if they are few, the rows with one query token,"""
+    runs: torch.Tensor
+    """int32[programs + 1, 4]: and their tiles of all KV heads in equal runs."""
+    kv_heads: int
     splits: int
     """Shares of one KV head that fill the device."""
     tile_tokens: int
@@ -27,7 +37,10 @@ class WorkLists:
         """The part that a batch of at most so many rows of either kind needs."""
         shares = decodes + self.splits if decodes else 0
         tiles = prefill_tokens // self.tile_tokens + min(prefills, prefill_tokens // 2)
-        return replace(self, shares=self.shares[:shares], tiles=self.tiles[:tiles])
+        rows = decodes if decodes <= MAX_RUN_ROWS else 0
+        return replace(
+            self, shares=self.shares[:shares], tiles=self.tiles[:tiles], rows=self.rows[:rows]
+        )
 
 
 @dataclass(frozen=True)

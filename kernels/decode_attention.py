@@ -1,5 +1,7 @@
 """Attention of rows with one query token: split over programs by a work list, then merged.
 
+Plain Triton, for every GPU and shape; on Hopper `decode_hopper` takes what it can.
+
 A program attends over one share of a row's keys for one KV head (flash decoding, Dao et al.,
 2023). Of a row's shares the last program to finish merges all, in the order of the keys, so the
 result does not depend on which one it was.
@@ -14,6 +16,7 @@ import triton.language as tl
 from octavo.kernels.attention_plan import TILE
 from octavo.kernels.attention_tiles import attend, dim_pad, load_rows, store_rows
 from octavo.kernels.batch import ForwardBatch
+from octavo.kernels.hopper import hopper_module
 from octavo.kernels.launch import (
     let_next_start,
     num_sms,
@@ -24,6 +27,7 @@ from octavo.kernels.launch import (
 from octavo.kernels.prefix_attention import partials, prefix_attention
 
 MERGED_AT_ONCE = 8
+HOPPER_GROUP = 16
 
 
 def decode_attention(
@@ -37,13 +41,17 @@ def decode_attention(
     soft_cap: float,
 ) -> None:
     """Write out [T, Hq, D] for the rows of `batch.work.shares`; see `paged_attention`."""
+    hopper = hopper_module("decode_hopper", q.device)
+    if hopper is not None and not window and not soft_cap and _suits_hopper(q, k_cache, batch):
+        hopper.decode_attention(out, q, k_cache, v_cache, batch, scale)
+        return
     kv_heads, head_dim = k_cache.shape[1], q.shape[2]
     group, pad = q.shape[1] // kv_heads, dim_pad(head_dim)
     shares = len(batch.work.shares)
     group_pad = triton.next_power_of_2(group)
     partial, lse = partials(shares, kv_heads, group_pad, pad, q.device)
     prefixes = prefix_attention(q, k_cache, v_cache, batch, scale, soft_cap)
-    _decode_kernel[(shares, kv_heads)](
+    _decode_kernel[(kv_heads, shares)](
         out,
         partial,
         lse,
@@ -72,6 +80,17 @@ def decode_attention(
         num_warps=4,
         num_stages=_num_stages(q, shares * kv_heads),
         **pdl_options(q),
+    )
+
+
+def _suits_hopper(q: torch.Tensor, k_cache: torch.Tensor, batch: ForwardBatch) -> bool:
+    return (
+        len(batch.work.rows) > 0
+        and batch.prefixes is None
+        and q.dtype in (torch.bfloat16, torch.float16)
+        and q.shape[2] == 128
+        and q.shape[1] // k_cache.shape[1] <= HOPPER_GROUP
+        and k_cache.shape[2] % 64 == 0
     )
 
 
@@ -111,7 +130,7 @@ def _decode_kernel(
     PREFIXES: tl.constexpr,
     PDL: tl.constexpr,
 ) -> None:
-    share, kv_head, kv_heads = tl.program_id(0), tl.program_id(1), tl.num_programs(1)
+    kv_head, kv_heads, share = tl.program_id(0), tl.num_programs(0), tl.program_id(1)
     let_next_start(PDL)
     # Shares and tables are older than the step's first layer: no kernel that runs writes them.
     entry = shares_ptr + share * 8

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import functools
-import importlib
-from types import ModuleType
-
 import torch
 
 from octavo.kernels.activation import silu_and_mul
+from octavo.kernels.hopper import hopper_module
 
 MAX_ROWS = 32
 """Beyond, torch is as fast."""
@@ -16,7 +13,7 @@ MAX_ROWS = 32
 
 def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
     """x [T, K] @ weight [N, K]^T + bias [N] -> [T, N] in x's dtype, summed in float32."""
-    hopper = _hopper(x.device) if 0 < x.shape[0] <= MAX_ROWS else None
+    hopper = hopper_module("linear_hopper", x.device) if 0 < x.shape[0] <= MAX_ROWS else None
     if hopper is not None and _suits_hopper(x, weight):
         product: torch.Tensor = hopper.linear(x, weight, bias)
         return product
@@ -27,7 +24,7 @@ def gated_linear(
     x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None
 ) -> torch.Tensor:
     """silu(x @ gate^T) * (x @ up^T) [T, I] in x's dtype, of weight [2I, K] = (gate, up)."""
-    hopper = _hopper(x.device) if 0 < x.shape[0] <= MAX_ROWS else None
+    hopper = hopper_module("linear_hopper", x.device) if 0 < x.shape[0] <= MAX_ROWS else None
     if hopper is not None and bias is None and _suits_hopper(x, weight):
         product: torch.Tensor = hopper.linear(x, weight, None, gated=True)
         return product
@@ -45,14 +42,3 @@ def _suits_hopper(x: torch.Tensor, weight: torch.Tensor) -> bool:
         and x.stride(1) == 1
         and x.stride(0) % 8 == 0
     )
-
-
-@functools.cache
-def _hopper(device: torch.device) -> ModuleType | None:
-    """The Gluon kernel, where the GPU and the installed Triton have what it needs."""
-    if device.type != "cuda" or torch.cuda.get_device_capability(device)[0] != 9:
-        return None
-    try:
-        return importlib.import_module("octavo.kernels.linear_hopper")
-    except (ImportError, AttributeError):  # Gluon is experimental: names come and go
-        return None

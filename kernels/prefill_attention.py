@@ -5,16 +5,13 @@ Plain Triton, for every GPU and shape; on Hopper `prefill_hopper` takes what it 
 
 from __future__ import annotations
 
-import functools
-import importlib
-from types import ModuleType
-
 import torch
 import triton
 import triton.language as tl
 
 from octavo.kernels.attention_tiles import attend, dim_pad, load_rows, store_rows
 from octavo.kernels.batch import ForwardBatch
+from octavo.kernels.hopper import hopper_module
 
 HOPPER_GROUPS = (1, 2, 4, 8, 16, 32)
 
@@ -42,7 +39,7 @@ def prefill_attention(
     soft_cap: float,
 ) -> None:
     """Write out [T, Hq, D] for the rows of `batch.work.tiles`; see `paged_attention`."""
-    hopper = _hopper(q.device)
+    hopper = hopper_module("prefill_hopper", q.device)
     if hopper is not None and not window and not soft_cap and _suits_hopper(q, k_cache):
         hopper.prefill_attention(out, q, k_cache, v_cache, batch, scale)
         return
@@ -80,17 +77,6 @@ def _suits_hopper(q: torch.Tensor, k_cache: torch.Tensor) -> bool:
         and k_cache.shape[2] % 64 == 0
         and q.shape[1] // k_cache.shape[1] in HOPPER_GROUPS
     )
-
-
-@functools.cache
-def _hopper(device: torch.device) -> ModuleType | None:
-    """The Gluon kernel, where the GPU and the installed Triton have what it needs."""
-    if device.type != "cuda" or torch.cuda.get_device_capability(device)[0] != 9:
-        return None
-    try:
-        return importlib.import_module("octavo.kernels.prefill_hopper")
-    except (ImportError, AttributeError):  # Gluon is experimental: names come and go
-        return None
 
 
 @triton.jit

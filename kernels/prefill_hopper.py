@@ -50,8 +50,8 @@ def prefill_attention(
 ) -> None:
     """As `prefill_attention.prefill_attention`, for head_dim 128, 16-bit dtypes, whole windows,
     blocks of a multiple of 64 and groups of a power of two up to 32."""
-    kv_heads, num_tiles = k_cache.shape[1], len(batch.work.tiles)
-    prefill_kernel[(min(num_tiles * kv_heads, num_sms(q.device)),)](
+    kv_heads, room = k_cache.shape[1], len(batch.work.tiles)
+    prefill_kernel[(min(room * kv_heads, num_sms(q.device)),)](
         out,
         q,
         _half_pages(k_cache),
@@ -62,7 +62,7 @@ def prefill_attention(
         q.stride(0),
         q.stride(1),
         batch.block_tables.stride(0),
-        num_tiles,
+        batch.work.num_tiles,
         kv_heads,
         GROUP=q.shape[1] // kv_heads,
         BLOCK_SIZE=k_cache.shape[2],
@@ -77,7 +77,7 @@ def _half_pages(cache: torch.Tensor) -> TensorDescriptor:
     return TensorDescriptor.from_tensor(cache.view(-1, HEAD_DIM), [PAGE, PAGE], _PAGE_LAYOUT)
 
 
-@gluon.jit(do_not_specialize=["num_tiles"])
+@gluon.jit
 def prefill_kernel(
     out_ptr,
     q_ptr,
@@ -89,7 +89,7 @@ def prefill_kernel(
     q_token,
     q_head,
     table_stride,
-    num_tiles,
+    num_tiles_ptr,
     kv_heads,
     GROUP: gl.constexpr,
     BLOCK_SIZE: gl.constexpr,
@@ -107,7 +107,8 @@ def prefill_kernel(
     free = _barriers(2, STAGES)
     turns = _barriers(1, 2)
     fence_async_shared()
-    work = (tiles_ptr, num_tiles, kv_heads)
+    # Older than the step's first layer, as the tiles are.
+    work = (tiles_ptr, gl.load(num_tiles_ptr), kv_heads)
     queries = (out_ptr, q_ptr, scale, q_token, q_head)
     tiles = (k_tiles, v_tiles, k_full, v_full, free, turns)
     gl.warp_specialize(

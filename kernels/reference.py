@@ -204,7 +204,7 @@ def make_work_lists(
 ) -> WorkLists:
     """Empty ones: the reference's attention follows no plan."""
     none = torch.empty((0, 0), dtype=torch.int32, device=device)
-    return WorkLists(none, none, splits=0, tile_tokens=1, rows_of_item=1)
+    return WorkLists(none, none, none, none, none, 0, splits=0, tile_tokens=1, rows_of_item=1)
 
 
 def plan_attention(

@@ -142,24 +142,27 @@ def _rotary_kernel(
     PDL: tl.constexpr,
 ) -> None:
     let_next_start(PDL)
-    wait_for_inputs(PDL)
     token, part = tl.program_id(0).to(tl.int64), tl.program_id(1)
+    # Positions and slots are older than the step's first layer: no kernel that runs writes them.
     table = cos_sin_ptr + tl.load(positions_ptr + token).to(tl.int64) * (2 * HALF)
+    half = tl.arange(0, HALF_PAD)
+    cos = tl.load(table + half, mask=half < HALF, other=0.0)[None, :]
+    sin = tl.load(table + HALF + half, mask=half < HALF, other=0.0)[None, :]
+    slot = tl.load(slot_mapping_ptr + token)
+    wait_for_inputs(PDL)
     if part < Q_PROGRAMS:
         base, first = q_ptr + token * q_token, part * HEADS
-        _rotate(base, q_head, base, q_head, first, Q_HEADS, table, q_norm_ptr, eps,
+        _rotate(base, q_head, base, q_head, first, Q_HEADS, cos, sin, q_norm_ptr, eps,
                 HEAD_DIM, HALF, HEADS, HALF_PAD, REST_PAD, Q_NORM)  # fmt: skip
-    else:
-        slot = tl.load(slot_mapping_ptr + token)
-        if slot >= 0:
-            block, offset = slot // BLOCK_SIZE, slot % BLOCK_SIZE
-            source, first = k_ptr + token * k_token, (part - Q_PROGRAMS) * HEADS
-            target = k_cache_ptr + block * kc_block + offset * kc_offset
-            _rotate(source, k_head, target, kc_head, first, KV_HEADS, table, k_norm_ptr, eps,
-                    HEAD_DIM, HALF, HEADS, HALF_PAD, REST_PAD, K_NORM)  # fmt: skip
-            target = v_cache_ptr + block * vc_block + offset * vc_offset
-            values = v_ptr + token * v_token
-            _copy(values, v_head, target, vc_head, first, KV_HEADS, HEAD_DIM, HEADS, DIM_PAD)
+    elif slot >= 0:
+        block, offset = slot // BLOCK_SIZE, slot % BLOCK_SIZE
+        source, first = k_ptr + token * k_token, (part - Q_PROGRAMS) * HEADS
+        target = k_cache_ptr + block * kc_block + offset * kc_offset
+        _rotate(source, k_head, target, kc_head, first, KV_HEADS, cos, sin, k_norm_ptr, eps,
+                HEAD_DIM, HALF, HEADS, HALF_PAD, REST_PAD, K_NORM)  # fmt: skip
+        target = v_cache_ptr + block * vc_block + offset * vc_offset
+        values = v_ptr + token * v_token
+        _copy(values, v_head, target, vc_head, first, KV_HEADS, HEAD_DIM, HEADS, DIM_PAD)
 
 
 @triton.jit
@@ -170,7 +173,8 @@ def _rotate(
     target_head: tl.tensor,
     first_head: tl.tensor,
     NUM_HEADS: tl.constexpr,
-    table: tl.tensor,
+    cos: tl.tensor,
+    sin: tl.tensor,
     norm_ptr: tl.tensor,
     eps: tl.tensor,
     HEAD_DIM: tl.constexpr,
@@ -203,8 +207,6 @@ def _rotate(
         # Rounded as a norm of its own would be: the model was trained with two steps.
         x = x.to(source.dtype.element_ty).to(tl.float32)
         y = y.to(source.dtype.element_ty).to(tl.float32)
-    cos = tl.load(table + half, mask=half < HALF, other=0.0)[None, :]
-    sin = tl.load(table + HALF + half, mask=half < HALF, other=0.0)[None, :]
     out = target.dtype.element_ty
     half_to = target + (head * target_head)[:, None] + half[None, :]
     rest_to = target + (head * target_head)[:, None] + rest[None, :] + 2 * HALF

@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from kernel_batches import Case, build
 
 from octavo.kernels.attention_plan import make_work_lists, plan_attention
+from octavo.kernels.batch import WorkLists
 
 ROW = st.tuples(st.integers(0, 40), st.integers(0, 3000))
 
 
-def _lists(rows: list[tuple[int, int]]) -> tuple[list[list[int]], list[list[int]]]:
-    """Shares and tiles (of 16 tokens) of rows of (query tokens, length), row i in slot 2 i."""
+def _planned(rows: list[tuple[int, int]]) -> WorkLists:
+    """Of rows of (query tokens, length), row i in slot 2 i, 8 KV heads, tiles of 16 tokens."""
     queries, lengths = ([row[field] for row in rows] for field in (0, 1))
     starts = torch.tensor([0, *queries]).cumsum(0).int()
     slots = 2 * torch.arange(len(rows)).int()
@@ -25,6 +26,12 @@ def _lists(rows: list[tuple[int, int]]) -> tuple[list[list[int]], list[list[int]
     work.shares.fill_(77)
     work.tiles.fill_(77)
     plan_attention(work, starts, torch.tensor(lengths).int(), slots)
+    return work
+
+
+def _lists(rows: list[tuple[int, int]]) -> tuple[list[list[int]], list[list[int]]]:
+    work = _planned(rows)
+    assert work.num_tiles.item() == sum(tile[0] >= 0 for tile in work.tiles.tolist())
     return work.shares.tolist(), work.tiles.tolist()
 
 
@@ -54,6 +61,35 @@ def test_every_key_and_token_is_covered_once(rows: list[tuple[int, int]]) -> Non
 def _joints(shares: list[list[int]]) -> list[tuple[tuple[int, int], tuple[int, int]]]:
     pairs = itertools.pairwise(shares)
     return [((0, after[3]), (before[4], 0)) for before, after in pairs]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(ROW, min_size=1, max_size=9))
+def test_runs_are_even_and_begin_where_the_one_before_ends(rows: list[tuple[int, int]]) -> None:
+    rows = [(query, max(query, length)) for query, length in rows]
+    starts = itertools.accumulate([query for query, _ in rows], initial=0)
+    singles = [
+        (start, 2 * row, length, max(-(-length // 64), 1))
+        for row, (start, (query, length)) in enumerate(zip(starts, rows, strict=False))
+        if query == 1
+    ]
+    work = _planned(rows)
+    before = list(itertools.accumulate([tiles for *_, tiles in singles], initial=0))
+    expected = [[*row[:3], first] for row, first in zip(singles, before, strict=False)]
+    assert work.rows[: len(singles)].tolist() == expected
+    tiles = [
+        (row, tile, head)
+        for head in range(8)
+        for row, (*_, count) in enumerate(singles)
+        for tile in range(count)
+    ]
+    *runs, (used, _, heads, total) = work.runs.tolist()
+    assert (used, heads, total) == (max(min(len(runs), len(tiles)), 1), 8, len(tiles))
+    borders = [run[3] for run in runs[:used]] + [total]
+    sizes = [end - begin for begin, end in itertools.pairwise(borders)]
+    assert max(sizes) - min(sizes) <= 1
+    assert all(run[3] == total for run in runs[used:])
+    assert all(tuple(run[:3]) == tiles[run[3]] for run in runs if run[3] < total)
 
 
 def test_a_long_row_gets_its_share_of_the_device() -> None:

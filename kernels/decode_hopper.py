@@ -1,0 +1,417 @@
+"""Decode attention of few rows at the speed of memory: Hopper only, in Gluon.
+
+Persistent: the keys of all rows and KV heads are one sequence of tiles, cut into equal runs, one
+a program (the balance is that of stream-K, Osama et al., 2023). One warp streams the pages of a run
+into a ring in shared memory by TMA, across the borders of rows, so the memory never waits; under
+PDL it begins while the kernels before still make the queries. A warpgroup attends. Where a border
+of runs cuts a row, the last program to finish merges its parts, in their order.
+The plain Triton twin, for every other GPU and shape, is `decode_attention`; it is the faster one
+where rows are many, since more programs than these hide the start of each row.
+"""
+
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, misc, attr-defined"
+
+from __future__ import annotations
+
+import torch
+import triton
+from triton.experimental import gluon
+from triton.experimental.gluon import language as gl
+from triton.experimental.gluon.language.nvidia.hopper import (
+    fence_async_shared,
+    mbarrier,
+    tma,
+    warpgroup_mma,
+)
+from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
+from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
+
+from octavo.kernels.batch import ForwardBatch
+from octavo.kernels.launch import zeros
+
+HEAD_DIM = 128
+PAGE = 64
+MAX_GROUP = 16
+STAGES = 3
+REGISTERS = 128
+"""Both let two programs run on a multiprocessor."""
+
+_PAGE_LAYOUT = gl.NVMMASharedLayout(swizzle_byte_width=128, element_bitwidth=16, rank=2)
+SCORES = gl.constexpr(gl.NVMMADistributedLayout([3, 0], [4, 1], [16, 64, 16]))
+SUMS = gl.constexpr(gl.NVMMADistributedLayout([3, 0], [4, 1], [16, 128, 16]))
+"""64 x 64 and 64 x 128 of one warpgroup; only as many rows as a group has heads mean anything."""
+QUERIES = gl.constexpr(gl.DotOperandLayout(0, SCORES.value, 2))
+WEIGHTS = gl.constexpr(gl.DotOperandLayout(0, SUMS.value, 2))
+VALUES = gl.constexpr(gl.BlockedLayout([1, 8], [2, 16], [4, 1], [1, 0]))
+PARTS = gl.constexpr(gl.BlockedLayout([1, 1, 4], [1, 1, 32], [1, 4, 1], [2, 1, 0]))
+MERGED = gl.constexpr(8)
+
+
+def decode_attention(
+    out: torch.Tensor,
+    q: torch.Tensor,
+    k_cache: torch.Tensor,
+    v_cache: torch.Tensor,
+    batch: ForwardBatch,
+    scale: float,
+) -> None:
+    """As `decode_attention.decode_attention`, for head_dim 128, 16-bit dtypes, whole windows,
+    blocks of a multiple of 64, groups of up to 16 and no shared beginnings."""
+    kv_heads, work = k_cache.shape[1], batch.work
+    group, programs = q.shape[1] // kv_heads, len(work.runs) - 1
+    group_pad = triton.next_power_of_2(group)
+    parts = (2 * programs, group_pad)
+    decode_kernel[(programs,)](
+        out,
+        torch.empty((*parts, HEAD_DIM), dtype=torch.float32, device=q.device),
+        torch.empty(parts, dtype=torch.float32, device=q.device),
+        zeros(q.device, programs),
+        q,
+        _half_pages(k_cache),
+        _half_pages(v_cache),
+        batch.block_tables,
+        work.rows,
+        work.runs,
+        scale * 1.4426950408889634,
+        q.stride(0),
+        q.stride(1),
+        batch.block_tables.stride(0),
+        kv_heads,
+        GROUP=group,
+        GROUP_PAD=group_pad,
+        BLOCK_SIZE=k_cache.shape[2],
+        STAGES=STAGES,
+        num_warps=4,
+        maxnreg=REGISTERS,
+        launch_pdl=True,
+    )
+
+
+def _half_pages(cache: torch.Tensor) -> TensorDescriptor:
+    """A TMA descriptor of a cache's rows, 64 positions by 64 dimensions a box: one swizzle wide."""
+    return TensorDescriptor.from_tensor(cache.view(-1, HEAD_DIM), [PAGE, PAGE], _PAGE_LAYOUT)
+
+
+@gluon.jit
+def decode_kernel(
+    out_ptr,
+    partial_ptr,
+    lse_ptr,
+    counters_ptr,
+    q_ptr,
+    k_desc,
+    v_desc,
+    block_tables_ptr,
+    rows_ptr,
+    runs_ptr,
+    scale,
+    q_token,
+    q_head,
+    table_stride,
+    kv_heads,
+    GROUP: gl.constexpr,
+    GROUP_PAD: gl.constexpr,
+    BLOCK_SIZE: gl.constexpr,
+    STAGES: gl.constexpr,
+):
+    pages: gl.constexpr = [STAGES * 2, 64, 64]
+    whole: gl.constexpr = [STAGES, 64, 128]
+    k_pages = gl.allocate_shared_memory(k_desc.dtype, pages, k_desc.layout)
+    v_pages = gl.allocate_shared_memory(k_desc.dtype, pages, k_desc.layout)
+    k_tiles = k_pages._reinterpret(k_desc.dtype, whole, k_desc.layout)
+    v_tiles = v_pages._reinterpret(k_desc.dtype, whole, k_desc.layout)
+    full = _barriers(STAGES)
+    free = _barriers(STAGES)
+    fence_async_shared()
+    work = (rows_ptr, runs_ptr, kv_heads)
+    queries = (q_ptr, q_token, q_head, scale)
+    results = (out_ptr, partial_ptr, lse_ptr, counters_ptr)
+    gl.warp_specialize(
+        [
+            (_consume, (work, queries, results, k_tiles, v_tiles, full, free,
+                        GROUP, GROUP_PAD, STAGES)),
+            (_produce, (work, k_desc, v_desc, k_pages, v_pages, full, free,
+                        block_tables_ptr, table_stride, BLOCK_SIZE, STAGES)),
+        ],
+        [1],
+        [24],
+    )  # fmt: skip
+
+
+@gluon.jit
+def _barriers(STAGES: gl.constexpr):
+    barriers = gl.allocate_shared_memory(gl.int64, [STAGES, 1], mbarrier.MBarrierLayout())
+    for stage in gl.static_range(STAGES):
+        mbarrier.init(barriers.index(stage), count=1)
+    return barriers
+
+
+@gluon.jit
+def _run(work):
+    """This program's run: (row, tile of the row and KV head it begins with, its first tile of all,
+    and the one behind it)."""
+    _, runs_ptr, _ = work
+    at = runs_ptr + gl.program_id(0) * 4
+    return gl.load(at), gl.load(at + 1), gl.load(at + 2), gl.load(at + 3), gl.load(at + 7)
+
+
+@gluon.jit
+def _totals(work):
+    """(programs that have work, tiles of all KV heads, of one)"""
+    _, runs_ptr, kv_heads = work
+    at = runs_ptr + gl.num_programs(0) * 4
+    total = gl.load(at + 3)
+    return gl.load(at), total, total // kv_heads
+
+
+@gluon.jit
+def _row(work, row):
+    """(token, slot, length, tiles of the rows before, tiles) of a row."""
+    rows_ptr, _, _ = work
+    at = rows_ptr + row * 4
+    length = gl.load(at + 2)
+    return gl.load(at), gl.load(at + 1), length, gl.load(at + 3), gl.maximum(gl.cdiv(length, 64), 1)
+
+
+@gluon.jit
+def _produce(
+    work,
+    k_desc,
+    v_desc,
+    k_pages,
+    v_pages,
+    full,
+    free,
+    block_tables_ptr,
+    table_stride,
+    BLOCK_SIZE: gl.constexpr,
+    STAGES: gl.constexpr,
+):
+    gdc_launch_dependents()
+    _, _, kv_heads = work
+    row, tile, head, begin, end = _run(work)
+    _, _, per_head = _totals(work)
+    step = 0
+    while begin < end:
+        _token, slot, _length, before, tiles = _row(work, row)
+        table = block_tables_ptr + slot.to(gl.int64) * table_stride
+        stop = gl.minimum(tiles, tile + end - begin)
+        begin += stop - tile
+        next_block = gl.load(table + tile * 64 // BLOCK_SIZE)
+        for at in range(tile, stop):
+            block = next_block
+            next_block = gl.load(table + gl.minimum(at + 1, tiles - 1) * 64 // BLOCK_SIZE)
+            first = (block * kv_heads + head) * BLOCK_SIZE + at * 64 % BLOCK_SIZE
+            stage = step % STAGES
+            mbarrier.wait(free.index(stage), step // STAGES & 1 ^ 1)
+            # Only a row's last tile has a key of this step; the others have been there for long.
+            if at == tiles - 1:
+                gdc_wait()
+            barrier = full.index(stage)
+            mbarrier.expect(barrier, 4 * 64 * 64 * 2)
+            page = stage * 2
+            tma.async_copy_global_to_shared(k_desc, [first, 0], barrier, k_pages.index(page))
+            tma.async_copy_global_to_shared(k_desc, [first, 64], barrier, k_pages.index(page + 1))
+            tma.async_copy_global_to_shared(v_desc, [first, 0], barrier, v_pages.index(page))
+            tma.async_copy_global_to_shared(v_desc, [first, 64], barrier, v_pages.index(page + 1))
+            step += 1
+        wraps = before + tiles == per_head
+        row = gl.where(wraps, 0, row + 1)
+        head = gl.where(wraps, head + 1, head)
+        tile = tile * 0
+
+
+@gluon.jit
+def _consume(
+    work,
+    queries,
+    results,
+    k_tiles,
+    v_tiles,
+    full,
+    free,
+    GROUP: gl.constexpr,
+    GROUP_PAD: gl.constexpr,
+    STAGES: gl.constexpr,
+):
+    gdc_wait()
+    _, _, kv_heads = work
+    row, tile, head, begin, end = _run(work)
+    _, _, per_head = _totals(work)
+    run_begin = begin
+    step = 0
+    while begin < end:
+        token, _slot, length, before, tiles = _row(work, row)
+        stop = gl.minimum(tiles, tile + end - begin)
+        begin += stop - tile
+        q = _load_queries(queries, token, head, GROUP)
+        acc, top, total = _attend(
+            q, queries, k_tiles, v_tiles, full, free, length, tile, stop, step, STAGES
+        )
+        step += stop - tile
+        out_head = token.to(gl.int64) * kv_heads + head
+        if stop - tile == tiles:
+            _store(results, acc, out_head, GROUP)
+        else:
+            unit = head * per_head + before
+            _leave_part(work, results, acc, top, total, out_head, unit, tiles, run_begin,
+                        GROUP, GROUP_PAD)  # fmt: skip
+        wraps = before + tiles == per_head
+        row = gl.where(wraps, 0, row + 1)
+        head = gl.where(wraps, head + 1, head)
+        tile = tile * 0
+
+
+@gluon.jit
+def _load_queries(queries, token, head, GROUP: gl.constexpr):
+    q_ptr, q_token, q_head, _ = queries
+    m = gl.arange(0, 64, gl.SliceLayout(1, QUERIES))
+    dim = gl.arange(0, 128, gl.SliceLayout(0, QUERIES))
+    at = q_ptr + token.to(gl.int64) * q_token + (head * GROUP + m) * q_head
+    return gl.load(at[:, None] + dim[None, :], mask=(m < GROUP)[:, None], other=0.0)
+
+
+@gluon.jit
+def _attend(
+    q,
+    queries,
+    k_tiles,
+    v_tiles,
+    full,
+    free,
+    length,
+    tile,
+    stop,
+    step,
+    STAGES: gl.constexpr,
+):
+    """(outputs, maximum, total weight) over the tiles tile..stop of a row, steps of the ring."""
+    _, _, _, scale = queries
+    top = gl.full([64], float("-inf"), gl.float32, gl.SliceLayout(1, SCORES))
+    total = gl.zeros([64], gl.float32, gl.SliceLayout(1, SCORES))
+    acc = gl.zeros([64, 128], gl.float32, SUMS)
+    key = gl.arange(0, 64, gl.SliceLayout(0, SCORES))
+    for at in range(tile, stop):
+        stage = step % STAGES
+        mbarrier.wait(full.index(stage), step // STAGES & 1)
+        none = gl.zeros([64, 64], gl.float32, SCORES)
+        s = warpgroup_mma(q, k_tiles.index(stage).permute((1, 0)), none, use_acc=False)
+        live = length - at * 64
+        if live < 64:
+            _clear_tail(v_tiles.index(stage), live)
+        s = gl.where((key < live)[None, :], s, float("-inf"))
+        new_top = gl.maximum(top, gl.max(s, 1))
+        # A row without keys has seen nothing: any finite maximum keeps -inf - -inf away.
+        finite_top = gl.where(new_top == float("-inf"), 0.0, new_top)
+        shrink = gl.exp2((top - finite_top) * scale)
+        weights = gl.exp2(s * scale - (finite_top * scale)[:, None])
+        total = total * shrink + gl.sum(weights, 1)
+        acc = acc * gl.convert_layout(shrink, gl.SliceLayout(1, SUMS))[:, None]
+        p = gl.convert_layout(weights.to(q.dtype), WEIGHTS)
+        acc = warpgroup_mma(p, v_tiles.index(stage), acc)
+        mbarrier.arrive(free.index(stage), count=1)
+        top = new_top
+        step += 1
+    live_total = gl.where(total > 0, total, 1.0)
+    acc = acc / gl.convert_layout(live_total, gl.SliceLayout(1, SUMS))[:, None]
+    return acc, top * scale, total
+
+
+@gluon.jit
+def _clear_tail(values, live):
+    """Zero what lies behind the last key: it may be NaN, and 0 * NaN would reach the sum."""
+    at = gl.arange(0, 64, gl.SliceLayout(1, VALUES))
+    kept = gl.where((at < live)[:, None], values.load(VALUES), 0.0)
+    values.store(kept.to(values.dtype))
+    fence_async_shared()
+
+
+@gluon.jit
+def _store(results, acc, out_head, GROUP: gl.constexpr):
+    out_ptr, _, _, _ = results
+    m = gl.arange(0, 64, gl.SliceLayout(1, SUMS))
+    dim = gl.arange(0, 128, gl.SliceLayout(0, SUMS))
+    at = out_ptr + ((out_head * GROUP + m) * 128)[:, None] + dim[None, :]
+    gl.store(at, acc.to(out_ptr.dtype.element_ty), mask=(m < GROUP)[:, None])
+
+
+@gluon.jit
+def _leave_part(
+    work,
+    results,
+    acc,
+    top,
+    total,
+    out_head,
+    unit,
+    tiles,
+    run_begin,
+    GROUP: gl.constexpr,
+    GROUP_PAD: gl.constexpr,
+):
+    """Leave what a program has of the unit (a row's tiles unit.. for one KV head); merge if last.
+
+    A run can cut two units: the one it begins in and the one it ends in, hence two places."""
+    _, partial_ptr, lse_ptr, counters_ptr = results
+    programs, total_tiles, _ = _totals(work)
+    begin_first = run_begin >= unit
+    place = gl.program_id(0) * 2 + gl.where(begin_first, 0, 1)
+    m = gl.arange(0, 64, gl.SliceLayout(1, SUMS))
+    dim = gl.arange(0, 128, gl.SliceLayout(0, SUMS))
+    at = partial_ptr + ((place * GROUP_PAD + m) * 128)[:, None] + dim[None, :]
+    gl.store(at, acc, mask=(m < GROUP)[:, None])
+    lse = top + gl.log2(total)
+    row = gl.arange(0, 64, gl.SliceLayout(1, SCORES))
+    gl.store(lse_ptr + place * GROUP_PAD + row, lse, mask=row < GROUP)
+    first = _program_of(unit, programs, total_tiles)
+    last = _program_of(unit + tiles - 1, programs, total_tiles)
+    gl.thread_barrier()
+    arrived = gl.atomic_add(counters_ptr + first, 1, sem="acq_rel")
+    if arrived == last - first:
+        gl.store(counters_ptr + first, 0)
+        begin = first.to(gl.int64) * total_tiles // programs
+        first_place = first * 2 + gl.where(begin >= unit, 0, 1)
+        _merge(results, out_head, first, last, first_place, GROUP, GROUP_PAD)
+
+
+@gluon.jit
+def _program_of(tile, programs, total_tiles):
+    """Whose run has a tile: run p begins with the tile p * total_tiles // programs."""
+    return (((tile + 1).to(gl.int64) * programs - 1) // total_tiles).to(gl.int32)
+
+
+@gluon.jit
+def _merge(
+    results, out_head, first, last, first_place, GROUP: gl.constexpr, GROUP_PAD: gl.constexpr
+):
+    """Write the sum of the parts of the programs first..last, weighted by 2 ** lse."""
+    out_ptr, partial_ptr, lse_ptr, _ = results
+    PAIRS: gl.constexpr = gl.SliceLayout(2, PARTS)
+    HEADS: gl.constexpr = gl.SliceLayout(0, PAIRS)
+    OUT: gl.constexpr = gl.SliceLayout(0, PARTS)
+    number = gl.arange(0, MERGED, gl.SliceLayout(1, PAIRS))
+    m = gl.arange(0, GROUP_PAD, HEADS)
+    dim = gl.arange(0, 128, gl.SliceLayout(0, OUT))
+    top = gl.full([GROUP_PAD], float("-inf"), gl.float32, HEADS)
+    total = gl.zeros([GROUP_PAD], gl.float32, HEADS)
+    acc = gl.zeros([GROUP_PAD, 128], gl.float32, OUT)
+    for start in range(first, last + 1, MERGED):
+        program = start + number
+        place = gl.where(program == first, first_place, program * 2)
+        cell = place[:, None] * GROUP_PAD + m[None, :]
+        live = (program <= last)[:, None] & (m < GROUP)[None, :]
+        lse = gl.load(lse_ptr + cell, mask=live, other=float("-inf"), cache_modifier=".cg")
+        at = partial_ptr + (cell * 128)[:, :, None] + dim[None, :][None, :, :]
+        part = gl.load(at, mask=live[:, :, None], other=0.0, cache_modifier=".cg")
+        new_top = gl.maximum(top, gl.max(lse, 0))
+        finite_top = gl.where(new_top == float("-inf"), 0.0, new_top)
+        weight = gl.exp2(lse - finite_top[None, :])
+        shrink = gl.exp2(top - finite_top)
+        total = total * shrink + gl.sum(weight, 0)
+        shrink = gl.convert_layout(shrink, gl.SliceLayout(1, OUT))
+        acc = acc * shrink[:, None] + gl.sum(part * weight[:, :, None], 0)
+        top = new_top
+    total = gl.convert_layout(gl.where(total > 0, total, 1.0), gl.SliceLayout(1, OUT))
+    head = gl.arange(0, GROUP_PAD, gl.SliceLayout(1, OUT))
+    at = out_ptr + ((out_head * GROUP + head) * 128)[:, None] + dim[None, :]
+    gl.store(at, (acc / total[:, None]).to(out_ptr.dtype.element_ty), mask=(head < GROUP)[:, None])
