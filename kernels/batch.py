@@ -91,3 +91,6 @@ class ForwardBatch:
     """Whether there are tokens of no row."""
     prefixes: PrefixWork | None = None
     """Of a decode batch, where rows share their beginnings."""
+    sampled: torch.Tensor | None = None
+    """int64[s]: tokens whose hidden states the model gives, in this order; None: of all. Padded
+    ones name token 0."""

@@ -14,6 +14,8 @@ class BatchShape:
 
     rows: int
     tokens: int
+    outputs: int
+    """Hidden states that the forward pass gives: of all tokens; or fewer, of those that sample."""
     decodes: int
     prefills: int = 0
     prefill_tokens: int = 0
@@ -29,6 +31,7 @@ class BatchShape:
         return BatchShape(
             rows=rows.num_rows,
             tokens=rows.total_tokens,
+            outputs=rows.total_tokens if rows.whole else len(rows.samples),
             decodes=rows.num_rows if len(longer) < rows.num_rows else 0,
             prefills=len(longer),
             prefill_tokens=int(longer.sum()),
@@ -38,12 +41,17 @@ class BatchShape:
     @staticmethod
     def decode_of(rows: int, prefixes: bool = False) -> BatchShape:
         """One token a row; those of padded rows too."""
-        return BatchShape(rows, rows, rows, prefixes=prefixes)
+        return BatchShape(rows, rows, rows, rows, prefixes=prefixes)
 
     @staticmethod
     def mixed_of(rows: int, tokens: int) -> BatchShape:
         """Any rows that have so many tokens together."""
-        return BatchShape(rows, tokens, rows, rows, tokens, padded=True)
+        return BatchShape(rows, tokens, min(rows, tokens), rows, rows, tokens, padded=True)
+
+    @property
+    def narrows(self) -> bool:
+        """Whether only the tokens that sample go on behind the last layer's attention."""
+        return self.outputs < self.tokens
 
     @property
     def decode(self) -> bool:

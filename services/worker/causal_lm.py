@@ -22,7 +22,8 @@ class CausalLM(Protocol):
     """Whether any layer sees a part of the sequence only."""
 
     def forward(self, input_ids: torch.Tensor, batch: ForwardBatch) -> torch.Tensor:
-        """int32[T] -> hidden [T, H], after the final norm."""
+        """int32[T] -> hidden [T, H], after the final norm; [s, H] of the `sampled` alone where
+        the batch names any: behind the last attention, others need not be computed."""
         ...
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:

@@ -2,7 +2,8 @@
 
 A graph holds the forward pass over the static buffers of `StepInputs`; attention reads lengths,
 block tables and its work on the device, so one graph serves any batch that fits its shape. Logits
-and sampling stay outside, as do mixed batches so large that the host is never behind.
+and sampling stay outside, as do mixed batches so large that the host is never behind, and those
+of which all hidden states are wanted.
 """
 
 from __future__ import annotations
@@ -46,6 +47,8 @@ class StepGraphs:
 
     def shape_for(self, rows: Rows, prefixes: bool) -> BatchShape | None:
         """The smallest captured shape that holds the rows, if there is one."""
+        if rows.whole:
+            return None
         if prefixes:
             return _fit(self._shared, rows)
         return _fit(self._decodes if rows.decode_only else self._mixed, rows)
@@ -68,18 +71,18 @@ class StepGraphs:
         progress("graphs", len(shapes), len(shapes))
 
     def replay(self, shape: BatchShape) -> torch.Tensor:
-        """Run the staged rows; hidden [shape.tokens, H], valid until the next step."""
+        """Run the staged rows; hidden [shape.outputs, H], valid until the next step."""
         self._graphs[shape].replay()
         if self._hidden is None:
             raise RuntimeError("no graph was captured")
-        return self._hidden[: shape.tokens]
+        return self._hidden[: shape.outputs]
 
     def _forward(self, shape: BatchShape) -> None:
         batch = self._inputs.batch(shape)
         hidden = self._model.forward(self._inputs.input_ids[: shape.tokens], batch)
         if self._hidden is None:
             self._hidden = torch.empty_like(hidden)
-        self._hidden[: shape.tokens].copy_(hidden)
+        self._hidden[: shape.outputs].copy_(hidden)
 
 
 def _fit(shapes: list[BatchShape], rows: Rows) -> BatchShape | None:

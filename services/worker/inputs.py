@@ -79,6 +79,8 @@ class StepInputs:
         columns["query_start"][n + 1 : shape.rows + 1] = rows.total_tokens
         columns["num_computed"][rows.slots] = rows.computed
         columns["sample_index"][:k] = rows.query_start[1:][rows.samples] - 1
+        if shape.narrows:
+            columns["sample_index"][k : shape.outputs] = 0
         columns["sample_slots"][:k] = rows.sample_slots
         columns["noise_position"][:k] = rows.positions
         for name in SAMPLING_COLUMNS:
@@ -132,7 +134,18 @@ class StepInputs:
             work=self.work.needed(shape.decodes, shape.prefills, shape.prefill_tokens),
             padded=shape.padded,
             prefixes=self._prefix_work(shape.rows) if shape.prefixes else None,
+            sampled=self._sample_index(shape.outputs) if shape.narrows else None,
         )
+
+    def _sample_index(self, count: int) -> torch.Tensor:
+        return self.staging.device["sample_index"][:count]
+
+    def of_samples(self, hidden: torch.Tensor, rows: Rows) -> torch.Tensor:
+        """[k, H] of the staged rows' tokens that sample, out of hidden [>= T, H] of all."""
+        k = len(rows.samples)
+        if k == rows.total_tokens:
+            return hidden[:k]
+        return hidden.index_select(0, self._sample_index(k))
 
     def _prefix_work(self, rows: int) -> PrefixWork:
         staged, bounds = self.staging.device, (rows, self.work.rows_of_item, self.work.splits)
@@ -147,10 +160,15 @@ class StepInputs:
 
     def clear(self) -> None:
         """No rows, whatever a batch's shape has room for."""
-        self.staging.device["query_start"].zero_()
         self.seq_lens.zero_()
         self.slot_mapping.fill_(-1)
-        for name in ("prefix_items", "prefix_tiles", "prefix_count"):
+        for name in (
+            "query_start",
+            "sample_index",
+            "prefix_items",
+            "prefix_tiles",
+            "prefix_count",
+        ):
             self.staging.device[name].zero_()
 
     def plan(self, batch: ForwardBatch) -> None:

@@ -17,7 +17,7 @@ from octavo.services.worker.batch_shape import BatchShape
 from octavo.services.worker.causal_lm import CausalLM, KVPair
 from octavo.services.worker.cuda_graphs import Progress, StepGraphs
 from octavo.services.worker.inputs import StepInputs
-from octavo.services.worker.sampler import Sampled, Sampler
+from octavo.services.worker.sampler import Hidden, Sampled, Sampler
 from octavo.services.worker.shared_prefixes import SharedPrefixes
 from octavo.services.worker.slots import Rows, SlotTable
 from octavo.shared.config import EngineConfig
@@ -87,7 +87,7 @@ class ModelRunner:
         hidden = self.forward(rows)
         return Launched(plan.step, rows, self.sampler.sample(hidden, rows), started)
 
-    def forward(self, rows: Rows) -> torch.Tensor:
+    def forward(self, rows: Rows) -> Hidden:
         groups = self._groups(rows)
         captured = None
         if self.graphs is not None:
@@ -95,8 +95,12 @@ class ModelRunner:
         shape = captured or BatchShape.of(rows, bool(groups))
         batch = self.inputs.stage(rows, self.table, shape, groups)
         if self.graphs is not None and captured is not None:
-            return self.graphs.replay(captured)
-        return self.model.forward(self.inputs.input_ids[: shape.tokens], batch)
+            given = self.graphs.replay(captured)
+        else:
+            given = self.model.forward(self.inputs.input_ids[: shape.tokens], batch)
+        if shape.narrows:
+            return Hidden(given)
+        return Hidden(self.inputs.of_samples(given, rows), given if rows.whole else None)
 
     def _groups(self, rows: Rows) -> list[PrefixGroup]:
         """Rows of a decode batch that attend together to what they share."""

@@ -26,6 +26,16 @@ PROMPT_LOGITS_CHUNK = 128
 LogprobTensors = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
+@dataclass(frozen=True)
+class Hidden:
+    """What a forward pass leaves to sampling."""
+
+    samples: torch.Tensor
+    """[>= k, H]: of the tokens that sample, in order."""
+    every: torch.Tensor | None = None
+    """[>= T, H]: of all tokens, where `Rows.whole`."""
+
+
 @dataclass
 class PromptPart:
     """Log-probabilities of prompt tokens `start`.. of plan row `row`, as tensors."""
@@ -66,16 +76,17 @@ class Sampler:
         counts.index_add_(0, output, torch.ones_like(output, dtype=torch.int32))
         counts[prompt] |= IN_PROMPT
 
-    def sample(self, hidden: torch.Tensor, rows: Rows) -> Sampled:
-        """hidden [>= T, H] -> one id for each sampling row."""
-        sampled = Sampled(prompt=self._prompt_logprobs(hidden, rows))
-        if len(rows.samples):
-            self._sample_rows(hidden, rows, sampled)
+    def sample(self, hidden: Hidden, rows: Rows) -> Sampled:
+        """One id for each sampling row, and the log-probabilities that are asked for."""
+        sampled = Sampled()
+        if hidden.every is not None:
+            sampled.prompt = self._prompt_logprobs(hidden.every, rows)
+        if k := len(rows.samples):
+            self._sample_rows(self.model.logits(hidden.samples[:k]), rows, sampled)
         return sampled
 
-    def _sample_rows(self, hidden: torch.Tensor, rows: Rows, sampled: Sampled) -> None:
-        staged, k = self.inputs.staging.device, len(rows.samples)
-        logits = self.model.logits(hidden[staged["sample_index"][:k]])
+    def _sample_rows(self, logits: torch.Tensor, rows: Rows, sampled: Sampled) -> None:
+        """logits [k, vocab]."""
         wanted = self.table.num_logprobs[rows.sample_slots]
         asked = np.flatnonzero(wanted >= 0)
         if len(asked) or self._adjusts(rows):
@@ -83,7 +94,7 @@ class Sampler:
         raw = logits[self._index(asked)] if len(asked) else None
         self._adjust(logits, rows)
         ids = self._choose(logits, rows)
-        slots = staged["sample_slots"][:k]
+        slots = self.inputs.staging.device["sample_slots"][: len(ids)]
         self.inputs.last_token.index_copy_(0, slots, ids.clamp(min=0))
         self._count(slots, ids, rows)
         sampled.ids = ids

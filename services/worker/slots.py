@@ -46,6 +46,8 @@ class Rows:
     host_ids: npt.NDArray[np.int32]
     samples: npt.NDArray[np.int64]
     positions: npt.NDArray[np.int32]
+    whole: bool = False
+    """Whether the hidden states of all tokens are wanted: log-probabilities of a prompt are."""
 
     @property
     def num_rows(self) -> int:
@@ -128,10 +130,16 @@ class SlotTable:
             host_ids=self._host_ids(slots, num_tokens, computed, query_start),
             samples=samples,
             positions=reached[samples],
+            whole=self._tells_prompts(slots, computed),
         )
         self.computed[slots] = reached
         self.known[slots[samples]] += 1
         return rows
+
+    def _tells_prompts(self, slots: Ints, computed: Ints) -> bool:
+        """Whether a row asks for log-probabilities of prompt tokens, and some follow its own."""
+        asked = self.num_prompt_logprobs[slots] >= 0
+        return bool((asked & (computed + 1 < self.prompt_len[slots])).any())
 
     def _host_ids(self, slots: Ints, num_tokens: Ints, computed: Ints, start: Ints) -> Ints:
         """Known ids of each row's tokens. In steady decode no row has any: nothing is looped."""

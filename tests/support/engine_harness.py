@@ -111,13 +111,14 @@ class Harness:
             num_computed=0,
             token_ids=pack(prompt),
             block_ids=pack(blocks),
-            sampling=SamplingParams(),
+            sampling=SamplingParams(prompt_logprobs=0),  # so that no token is left out
         )
         plan = StepPlan(step=0, new_rows=[row], slots=pack([0]), num_tokens=pack([len(prompt)]))
         with torch.inference_mode():
             self.runner.inputs.append_blocks(plan)
             self.runner.table.admit(row)
-            hidden = self.runner.forward(self.runner.table.resolve(plan))
+            hidden = self.runner.forward(self.runner.table.resolve(plan)).every
+            assert hidden is not None
             return self.runner.model.logits(hidden[: len(prompt)])
 
     def num_preemptions(self) -> int:

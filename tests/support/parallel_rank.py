@@ -16,7 +16,7 @@ from engine_harness import Harness
 from octavo.services.worker.parallel import Parallel
 from octavo.shared.sampling import SamplingParams
 
-PROMPTS = [list(range(3, 3 + length)) for length in (5, 23, 39)]
+PROMPTS = [list(range(3, 3 + length)) for length in (39, 23, 5)]
 PARAMS = [
     SamplingParams(temperature=0.0, max_tokens=64),
     SamplingParams(temperature=0.0, max_tokens=64),
@@ -25,7 +25,8 @@ PARAMS = [
 
 
 def outcome(path: Path, parallel: Parallel, device: str = "cpu") -> dict[str, object]:
-    harness = Harness(path, max_model_len=128, parallel=parallel, device=device)
+    # Prompts in chunks, the first of which sample nothing.
+    harness = Harness(path, max_model_len=128, budget=16, parallel=parallel, device=device)
     answers = harness.generate(PROMPTS, PARAMS)
     logits = harness.forward(PROMPTS[1])
     return {"ids": [answer.token_ids for answer in answers], "logits": logits[-1].tolist()}

@@ -16,7 +16,8 @@ from octavo.services.worker.parallel import Parallel
 
 
 class Attention(nn.Module):
-    """Packed q, k, v projection; norm, rotation and cache write in one op; attention; output.
+    """Packed q, k, v projection; norm, rotation and cache write in one op; attention. The output
+    projection stands apart (`out`): of the last layer, few rows may want it.
 
     `window`: keys a query sees, 0 for all. The cache is bound later.
     """
@@ -47,6 +48,7 @@ class Attention(nn.Module):
         self.k_norm = RMSNorm(dim, self._eps) if layout.qk_norm else None
 
     def forward(self, x: torch.Tensor, batch: ForwardBatch, cos_sin: torch.Tensor) -> torch.Tensor:
+        """x [T, H] -> what this rank's heads give, [T, heads * dim], for `out`."""
         heads = (self.num_heads, self.num_kv_heads, self.num_kv_heads)
         q, k, v = self.qkv(x).unflatten(-1, (-1, self._dim)).split(heads, dim=1)
         ops.rotary_and_kv_write(
@@ -65,8 +67,7 @@ class Attention(nn.Module):
         mixed = ops.paged_attention(
             q, self.k_cache, self.v_cache, batch, self._dim**-0.5, self._window
         )
-        projected: torch.Tensor = self.out(mixed.flatten(1))
-        return projected
+        return mixed.flatten(1)
 
     def placements(self, prefix: str) -> Placements:
         yield from self.qkv.placements(prefix)

@@ -31,11 +31,27 @@ class DecoderLayer(nn.Module):
         cos_sin: torch.Tensor,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Both [T, H]; the block's output is still to be added to the residual."""
+        return self.feed(*self.attend(hidden, residual, batch, cos_sin))
+
+    def attend(
+        self,
+        hidden: torch.Tensor,
+        residual: torch.Tensor | None,
+        batch: ForwardBatch,
+        cos_sin: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The first half: (what the heads give [T, heads * dim], residual [T, H])."""
         if residual is None:
             hidden, residual = self.input_norm(hidden), hidden
         else:
             hidden, residual = self.input_norm.add(hidden, residual)
-        hidden, residual = self.post_norm.add(self.attention(hidden, batch, cos_sin), residual)
+        return self.attention(hidden, batch, cos_sin), residual
+
+    def feed(
+        self, mixed: torch.Tensor, residual: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The second half, in which no token looks at another: any rows of `attend`'s result."""
+        hidden, residual = self.post_norm.add(self.attention.out(mixed), residual)
         return self.mlp(hidden), residual
 
     def placements(self, prefix: str) -> Placements:

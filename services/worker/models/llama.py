@@ -49,9 +49,16 @@ class LlamaForCausalLM(nn.Module):
 
     def forward(self, input_ids: torch.Tensor, batch: ForwardBatch) -> torch.Tensor:
         hidden, residual = self.embedding.embed(input_ids), None
-        for layer in self._blocks:
+        *others, last = self._blocks
+        for layer in others:
             hidden, residual = layer(hidden, residual, batch, self.cos_sin)
-        return self.norm(hidden) if residual is None else self.norm.add(hidden, residual)[0]
+        mixed, residual = last.attend(hidden, residual, batch, self.cos_sin)
+        if batch.sampled is not None:
+            mixed, residual = (each.index_select(0, batch.sampled) for each in (mixed, residual))
+        if not len(mixed):  # the chunk's keys and values were all that was wanted
+            return residual
+        hidden, residual = last.feed(mixed, residual)
+        return self.norm.add(hidden, residual)[0]
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         return self.head.logits(hidden)
