@@ -21,7 +21,7 @@ from octavo.services.worker.slots import Rows
 Progress = Callable[[str, int, int], None]
 PREFIX_ROWS = (8, 16, 32, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
 """Decode batches whose rows share their beginnings are rarer: fewer sizes."""
-MIXED_TOKENS = (16, 32, 64, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
+MAX_MIXED_TOKENS = 2048
 
 
 class StepGraphs:
@@ -37,9 +37,8 @@ class StepGraphs:
     ) -> None:
         self._model = model
         self._inputs = inputs
-        mixed = [size for size in MIXED_TOKENS if size <= max_tokens]
         shared = [*(size for size in PREFIX_ROWS if size < max_rows), max_rows] if prefixes else []
-        self._mixed = [BatchShape.mixed_of(max_rows, size) for size in mixed]
+        self._mixed = [BatchShape.mixed_of(max_rows, size) for size in mixed_sizes(max_tokens)]
         self._decodes = [BatchShape.decode_of(size) for size in bucket_sizes(max_rows)]
         self._shared = [BatchShape.decode_of(size, prefixes=True) for size in shared]
         self._graphs: dict[BatchShape, torch.cuda.CUDAGraph] = {}
@@ -94,3 +93,9 @@ def bucket_sizes(max_rows: int) -> list[int]:
     """1, 2, 4, 8, then steps of 8 to 128, of 16 to 256, of 32 above; `max_rows` is the last."""
     sizes = [1, 2, 4, *range(8, 128, 8), *range(128, 256, 16), *range(256, max_rows + 1, 32)]
     return [*(size for size in sizes if size < max_rows), max_rows]
+
+
+def mixed_sizes(max_tokens: int) -> list[int]:
+    """16, 32, 64, then steps of 64 to 512, and of 128, a tile of cuBLAS, above."""
+    sizes = [16, 32, *range(64, 512, 64), *range(512, MAX_MIXED_TOKENS + 1, 128)]
+    return [size for size in sizes if size <= max_tokens]
