@@ -27,6 +27,8 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Slots: requests that run at once."""
     max_num_batched_tokens: int | None = None
     """Token budget of one step."""
+    prefill_beside_decode: int = 512
+    """Tokens of prompts in a step beside rows that decode, when the backlog is small."""
     block_size: Literal[16, 32, 64] | None = None
     gpu_memory_utilization: float = 0.92
     """Share of the device's memory that weights, KV cache and workspaces may take together."""

@@ -17,6 +17,7 @@ class Limits:
     max_model_len: int
     max_num_seqs: int
     max_num_batched_tokens: int
+    prefill_beside_decode: int = 512
     max_queued_requests: int = 4096
     vocab_size: int = 1 << 17
     prefix_caching: bool = True
@@ -45,6 +46,7 @@ class Limits:
             max_num_batched_tokens=_resolved(
                 "max_num_batched_tokens", engine.max_num_batched_tokens
             ),
+            prefill_beside_decode=engine.prefill_beside_decode,
             max_queued_requests=config.server.max_queued_requests,
             vocab_size=config.model.vocab_size,
             prefix_caching=engine.enable_prefix_caching,

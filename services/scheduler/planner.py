@@ -1,12 +1,14 @@
 """Planner: who computes how many tokens in the next step.
 
 Running requests first: they hold blocks, and most want one token. What is left of the budget
-goes to waiting ones, in order, as slots and blocks allow.
+goes to waiting ones, in order, as slots and blocks allow. Beside rows that decode, prompts share
+less than the budget (`prefill_share`).
 """
 
 from __future__ import annotations
 
 from octavo.services.scheduler.lifecycle import Lifecycle
+from octavo.services.scheduler.prefill_share import prefill_share
 from octavo.services.scheduler.request import Request
 from octavo.services.scheduler.slots import Longs
 from octavo.services.scheduler.step import Draft, Flight
@@ -28,8 +30,12 @@ class Planner:
 
     def plan(self) -> StepPlan | None:
         """The next step; None when nobody has anything to compute."""
-        draft = Draft(self._life.slots.wanted(), self._limits.max_num_batched_tokens)
-        draft.trim(self._life.running)
+        life, limits = self._life, self._limits
+        draft = Draft(life.slots.wanted(), life.filling, limits.max_num_batched_tokens)
+        backlog = draft.prompts + life.waiting.num_tokens
+        if backlog and draft.decodes:
+            draft.share = prefill_share(backlog, limits.prefill_beside_decode)
+        draft.trim(life.running)
         self._cover(draft)
         self._admit_waiting(draft)
         return self._commit(draft)
@@ -95,7 +101,7 @@ class Planner:
         life = self._life
         for slot, filling in life.filling.items():
             self._note_keys(filling, slot, draft)
-        while draft.budget > 0 and (request := life.waiting.first()) is not None:
+        while (request := life.waiting.first()) is not None and draft.room > 0:
             admitted = True
             with life.boundary(request):
                 admitted = self._admit(request, draft)
@@ -115,7 +121,7 @@ class Planner:
             return False
         slot = life.admit(request, hits)
         num_computed = len(hits) * self._limits.block_size
-        num_tokens = min(draft.budget, len(request.token_ids) - num_computed)
+        num_tokens = min(draft.room, len(request.token_ids) - num_computed)
         draft.add_row(_new_row(request, num_computed), num_tokens)
         self._note_keys(request, slot, draft)
         return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,27 +13,41 @@ from octavo.shared.messages import NewRow, StepPlan, pack
 
 
 class Draft:
-    """`num_tokens` int64[slots]: what each slot gets; `budget`: tokens still to give away."""
+    """`num_tokens` int64[slots]: what each slot gets; `budget`: tokens still to give away.
 
-    def __init__(self, wanted: Longs, budget: int) -> None:
+    `filling`: slots whose tokens are of prompts. `decodes`: tokens of the others, as wanted;
+    `prompts`: those of prompts, at most `share`.
+    """
+
+    def __init__(self, wanted: Longs, filling: Collection[int], budget: int) -> None:
+        total = int(wanted.sum())
         self.num_tokens = wanted
-        self.budget = budget - int(wanted.sum())
+        self.budget = budget - total
+        self.prompts = sum(int(wanted[slot]) for slot in filling) if filling else 0
+        self.decodes = total - self.prompts
+        self.share = budget
+        self._filling = filling
         self.new_rows: list[NewRow] = []
         self.keys: set[bytes] = set()
         """Prefix-cache keys of the blocks that this step fills."""
         self._appends: dict[int, tuple[int, int]] = {}
 
+    @property
+    def room(self) -> int:
+        """Tokens that prompts may still get."""
+        return min(self.budget, self.share - self.prompts)
+
     def trim(self, running: dict[int, Request]) -> None:
-        """Bring a step that is over budget back to it: decodes first, each kind in order."""
-        if self.budget >= 0:
+        """Bring a step that is over a bound back to it: decodes first, each kind in order."""
+        if self.budget >= 0 and self.prompts <= self.share:
             return
         budget = self.budget + int(self.num_tokens.sum())
-        decoding, filling = (
-            np.flatnonzero(self.num_tokens == 1),
-            np.flatnonzero(self.num_tokens > 1),
-        )
+        filling = np.array(list(self._filling), np.int64)
+        decoding = np.setdiff1d(np.flatnonzero(self.num_tokens), filling)
         budget = self._grant(decoding, budget, running)
-        self.budget = self._grant(filling, budget, running)
+        share = min(budget, self.share)
+        self.prompts = share - self._grant(filling, share, running)
+        self.budget = budget - self.prompts
 
     def _grant(self, slots: Longs, budget: int, running: dict[int, Request]) -> int:
         """Serve these slots from `budget`; returns what is left of it."""
@@ -49,13 +64,16 @@ class Draft:
         self.new_rows.append(row)
         self.num_tokens[row.slot] = num_tokens
         self.budget -= num_tokens
+        self.prompts += num_tokens
 
     def append_block(self, slot: int, index: int, block: int) -> None:
         self._appends[slot] = (index, block)
 
     def drop(self, slot: int) -> None:
-        """The slot's request is no longer running."""
-        self.budget += int(self.num_tokens[slot])
+        """The slot's request will run no longer."""
+        num_tokens = int(self.num_tokens[slot])
+        self.budget += num_tokens
+        self.prompts -= num_tokens if slot in self._filling else 0
         self.num_tokens[slot] = 0
         self._appends.pop(slot, None)
 

@@ -71,7 +71,7 @@ class Updater:
         departed = [(row, request) for row, request in departed if not request.over]
         for row, request in departed:
             request.pending -= 1
-            request.token_ids = np.append(request.token_ids, ids[row])
+            life.waiting.extend(request, ids[row])
             if request.num_outputs == 1:
                 self._start(request, now)
             else:

@@ -130,6 +130,13 @@ OPTIONS = (
     ),
     Option("max_num_seqs", MEMORY, "Requests that run at once.", parse=size),
     Option("max_num_batched_tokens", MEMORY, "Token budget of one step.", parse=size),
+    Option(
+        "prefill_beside_decode",
+        MEMORY,
+        "Tokens of prompts in a step beside rows that decode, when the backlog is small. Higher: "
+        "sooner first tokens; lower: steadier streams.",
+        parse=size,
+    ),
     Option("block_size", MEMORY, "Tokens in one KV block: 16, 32 or 64.", parse=integer),
     Option(
         "gpu_memory_utilization",

@@ -112,6 +112,7 @@ def _check_engine(engine: EngineConfig) -> None:
     check_range("max_model_len", engine.max_model_len or 0, 1, 2**30)
     check_range("max_num_seqs", seqs, 1, MAX_SEQS)
     check_range("max_num_batched_tokens", tokens, 1, 2**24)
+    check_range("prefill_beside_decode", engine.prefill_beside_decode, 1, 2**24)
     check_range("gpu_memory_utilization", engine.gpu_memory_utilization, 0.01, 1.0)
     check_range("tensor_parallel_size", engine.tensor_parallel_size, 1, 1024)
     check_range("seed", engine.seed, -(2**63), 2**63 - 1)

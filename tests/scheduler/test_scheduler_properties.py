@@ -28,6 +28,7 @@ LIMITS = st.fixed_dictionaries(
         "block_size": st.sampled_from([1, 2, 4, 8]),
         "max_num_seqs": st.integers(1, 6),
         "max_num_batched_tokens": st.sampled_from([1, 3, 7, 16, 64]),
+        "prefill_beside_decode": st.sampled_from([1, 2, 5, 64]),
         "prefix_caching": st.booleans(),
     }
 )
@@ -137,6 +138,39 @@ def test_output_depends_on_nothing_but_the_request(
         check_outputs(harness, requests)
         outputs.append([harness.records[one.request_id].token_ids for one in requests])
     assert outputs[0] == outputs[1]
+
+
+@QUICK
+@given(
+    floor=st.integers(1, 9),
+    budget=st.integers(6, 40),
+    depth=st.sampled_from([1, 2]),
+    decoding=st.integers(1, 4),
+    prompts=st.lists(st.integers(1, 30), min_size=1, max_size=5),
+)
+def test_prompts_advance_in_every_step_beside_decodes(
+    floor: int, budget: int, depth: int, decoding: int, prompts: list[int]
+) -> None:
+    """However small their share; and every row that decodes gets its token."""
+    limits = limits_of(
+        num_blocks=512, max_model_len=256, max_num_seqs=5, prefix_caching=False,
+        max_num_batched_tokens=budget, prefill_beside_decode=floor,
+    )  # fmt: skip
+    harness = Harness(limits, depth)
+    for number in range(decoding):
+        harness.submit(submit_of(number, [number], max_tokens=240))
+    harness.turn()
+    for number, length in enumerate(prompts, start=decoding):
+        harness.submit(submit_of(number, [number] * length, max_tokens=1))
+    # A slot is given back, and taken by the next prompt, up to three plans after its last token.
+    patience = sum(-(-length // min(floor, budget - 4)) + 3 for length in prompts)
+    for _ in range(patience):
+        harness.turn()
+        rows = unpack(harness.history[-1].slots).tolist()
+        assert set(range(decoding)) <= set(rows)
+    ended = [harness.record(number).finished for number in range(decoding, decoding + len(prompts))]
+    assert all(ended)
+    harness.drain()
 
 
 def test_two_thousand_requests_in_seconds() -> None:

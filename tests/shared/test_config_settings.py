@@ -40,7 +40,7 @@ def test_the_flag_names_the_file_too(tmp_path: Path) -> None:
 def test_every_kind_of_value() -> None:
     argv = "org/model --max-model-len 32k -tp 2 --no-enable-prefix-caching --enforce-eager"
     argv += " --api-key a b --api-key c --kv-cache-memory-bytes 1.5Gi --block-size 32"
-    argv += " --gpu-memory-utilization 0.5 --log-level debug"
+    argv += " --gpu-memory-utilization 0.5 --log-level debug --prefill-beside-decode 1Ki"
     settings = read_settings(argv.split(), {"OCTAVO_SERVED_MODEL_NAME": "x, y"})
     engine = settings.server.engine
     assert settings.server.api_key == ["a", "b", "c"]
@@ -54,6 +54,7 @@ def test_every_kind_of_value() -> None:
         enforce_eager=True,
         kv_cache_memory_bytes=3 * 2**29,
         block_size=32,
+        prefill_beside_decode=1024,
         gpu_memory_utilization=0.5,
     )
 

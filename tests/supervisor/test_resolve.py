@@ -76,6 +76,7 @@ def test_what_is_asked_for_stays(tmp_path: Path, devices: Path) -> None:
         ({"gpu_memory_utilization": 1.5}, "gpu_memory_utilization must be between"),
         ({"kv_cache_memory_bytes": 0}, "kv_cache_memory_bytes must be between"),
         ({"max_num_seqs": 0}, "max_num_seqs must be between"),
+        ({"prefill_beside_decode": 0}, "prefill_beside_decode must be between 1 and"),
         ({"tokenizer": "/none"}, "/none: no such directory"),
     ],
 )

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import collections
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from sched_fake_worker import FakeWorker
 
 from octavo.services.scheduler.limits import Limits
+from octavo.services.scheduler.prefill_share import prefill_share
+from octavo.services.scheduler.request import Request
 from octavo.services.scheduler.scheduler import Scheduler
 from octavo.shared.messages import Finished, Outputs, StepPlan, Submit, pack, unpack
 from octavo.shared.sampling import SamplingParams
@@ -95,15 +98,39 @@ class Harness:
         """Plan one step, if one more may be in flight."""
         if len(self.plans) >= self.depth:
             return False
+        filling, backlog = dict(self.life.filling), self.backlog()
+        decodes = int(self.life.slots.wanted().sum()) - self.backlog_of(filling.values())
         plan = self.scheduler.schedule()
         self._read(self.scheduler.take_outputs())
         if plan is not None:
-            num_tokens = unpack(plan.num_tokens)
-            assert num_tokens.sum() <= self.limits.max_num_batched_tokens
+            self._check_bounds(plan, filling, backlog, decodes)
             self.plans.append(plan)
             self.history.append(plan)
         self.check()
         return plan is not None
+
+    def backlog(self) -> int:
+        """Tokens of prompts still to be computed, recounted."""
+        return self.backlog_of(self.life.requests.values())
+
+    def backlog_of(self, requests: Iterable[Request]) -> int:
+        """Of a preempted request, the outputs are prompt too."""
+        computed = [*self.life.slots.computed.tolist(), 0]  # the last: of who has no slot
+        return sum(max(len(one.token_ids) - computed[one.slot], 0) for one in requests)
+
+    def _check_bounds(
+        self, plan: StepPlan, filling: dict[int, Request], backlog: int, decodes: int
+    ) -> None:
+        """No step is over the budget; one with decodes takes a share of prompts, never none."""
+        limits = self.limits
+        rows = dict(zip(unpack(plan.slots).tolist(), unpack(plan.num_tokens).tolist(), strict=True))
+        assert sum(rows.values()) <= limits.max_num_batched_tokens
+        new = {row.slot for row in plan.new_rows}
+        prompts = sum(count for slot, count in rows.items() if slot in new or slot in filling)
+        if decodes:
+            assert prompts <= prefill_share(backlog, limits.prefill_beside_decode)
+        if any(one.slot == slot for slot, one in filling.items()):
+            assert prompts or decodes >= limits.max_num_batched_tokens
 
     def complete(self) -> bool:
         """Run the oldest plan in flight."""
@@ -177,5 +204,7 @@ class Harness:
         assert all(request.slot == slot for slot, request in life.running.items())
         waiting = sum(request.slot < 0 for request in life.requests.values())
         assert waiting == len(life.waiting)
+        begun = life.filling.values()
+        assert self.backlog_of(begun) + life.waiting.num_tokens == self.backlog()
         cache = life.kv.cache
         assert {cache._block_of[key]: key for key in cache._block_of} == cache._key_of
