@@ -111,13 +111,14 @@ def main() -> None:
     parser.add_argument("--output", type=int, default=200)
     parser.add_argument("--steps", type=int, default=20, help="traced")
     parser.add_argument("--read", type=Path, help="a trace that is there already")
+    parser.add_argument("--keep", type=Path, help="where the trace is to stay")
     parser.add_argument("--plot", type=Path)
     parser.add_argument("--plot-ms", type=float, default=4.0)
     add_engine_option(parser)
     add_json_option(parser)
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        path = args.read or Path(folder) / "trace.json"
+        path = args.read or args.keep or Path(folder) / "trace.json"
         if args.read is None:
             make(args, path)
         spans = read(path)
