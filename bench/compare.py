@@ -20,7 +20,7 @@ from typing import Literal
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench.peer import convert, convert_sweep
+from bench.peer import convert, convert_text, joined
 from bench.results import ROOT, Engine, Record, add_json_option, load, save
 
 
@@ -104,7 +104,7 @@ def row(goal: Goal, table: Table, ratios: dict[str, float]) -> list[str]:
     return [
         str(goal.row),
         goal.what,
-        "" if their is None else f"{number(their)} {goal.unit}",
+        "" if their is None else f"{number(their)} {goal.unit}{spread(peer.runs) if peer else ''}",
         f"{goal.sign} {number(goal.goal)} {goal.unit}",
         "" if value is None else number(value) + (spread(record.runs) if record else ""),
         "" if value is None else "yes" if reached else "no",
@@ -135,7 +135,7 @@ def converted(text: str, machine: str) -> list[Record]:
     try:
         content = json.loads(text)
     except json.JSONDecodeError:
-        return convert_sweep(text, machine)
+        return convert_text(text, machine)
     return convert(content, machine)
 
 
@@ -152,7 +152,7 @@ def main() -> None:
         print(markdown(load(args.folder)))
         return
     texts = [path.read_text() for path in args.convert]
-    save(args.json, [each for text in texts for each in converted(text, args.machine)])
+    save(args.json, joined(each for text in texts for each in converted(text, args.machine)))
 
 
 if __name__ == "__main__":

@@ -11,13 +11,18 @@ A sweep of FlashAttention 3 is text, a line for each batch and page size; the be
 
     decode 8x1k page 16 us 17.1 TB/s 1.96
     prefill 2048 ms 0.077 TF 447.0
+
+So is a run of nano-vllm's workload:
+
+    NANO tokens 133966 s 5.58 tok/s 24000.1
 """
 
 from __future__ import annotations
 
 import re
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -32,6 +37,7 @@ SERVED = {
 }
 """End of a record's name -> the field of `vllm bench serve`, and its unit."""
 SWEEP = re.compile(r"^(decode|prefill) (\S+) .*?(?:TB/s|TF) ([\d.]+)", re.M)
+NANO = re.compile(r"^NANO .*tok/s ([\d.]+)", re.M)
 LOADS = {"64x512": "64x0.5k", "2048": "2k", "8192": "8k"}
 """Of a sweep -> the same load in bench/kernels/paged_attention.py, where the name differs."""
 DECODE_ROWS = {"1": 1, "32": 2, "256": 3}
@@ -47,15 +53,33 @@ def convert(content: dict[str, Any], machine: str) -> list[Record]:
     raise ValueError("neither the JSON of an offline run nor of `vllm bench serve`")
 
 
-def convert_sweep(text: str, machine: str) -> list[Record]:
-    """Raises ValueError for text without a line of a sweep."""
+def convert_text(text: str, machine: str) -> list[Record]:
+    """Raises ValueError for text without a line that says something."""
+    rates = [float(rate) for rate in NANO.findall(text)]
+    if rates:
+        return [_record("nano_vllm", 8, "tok/s", rates, machine, _date({}), "small_model")]
     best: dict[tuple[str, str], float] = {}
     for kind, load, rate in SWEEP.findall(text):
         key = kind, LOADS.get(load, load)
         best[key] = max(best.get(key, 0.0), float(rate))
     if not best:
-        raise ValueError("neither JSON nor a sweep of attention")
+        raise ValueError("neither JSON, nor a sweep of attention, nor nano-vllm's workload")
     return [_attention(*key, rate, machine) for key, rate in best.items()]
+
+
+def joined(records: Iterable[Record]) -> list[Record]:
+    """The runs of records of one name as one record, as late as the last of them."""
+    by_name: dict[str, list[Record]] = {}
+    for each in records:
+        by_name.setdefault(each.name, []).append(each)
+    return [_join(same) for same in by_name.values()]
+
+
+def _join(same: Sequence[Record]) -> Record:
+    runs = [run for each in same for run in each.runs]
+    return replace(
+        same[0], runs=runs, value=statistics.median(runs), date=max(each.date for each in same)
+    )
 
 
 def _attention(kind: str, load: str, rate: float, machine: str) -> Record:

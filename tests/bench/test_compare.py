@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from bench import compare
@@ -57,7 +62,12 @@ def test_the_newest_counts_and_vllm_s_own_is_shown() -> None:
         record("decode_step_1", 4.5),
         record("decode_step_1", 5.0, engine="vllm"),
     ]
-    assert cells(records, "decode_step_1") == ["5.00 ms", "<= 4.00 ms", "3.90 (1 run)", "yes"]
+    assert cells(records, "decode_step_1") == [
+        "5.00 ms (1 run)",
+        "<= 4.00 ms",
+        "3.90 (1 run)",
+        "yes",
+    ]
 
 
 def test_ratios() -> None:
@@ -131,3 +141,22 @@ def test_a_sweep_of_attention() -> None:
 def test_anything_else_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="neither"):
         compare.converted(text, "a machine")
+
+
+def test_runs_of_several_files_are_one_record(tmp_path: Path, monkeypatch: Any) -> None:
+    files = [tmp_path / f"{rate}.json" for rate in (11_000, 11_400, 11_200)]
+    for path in files:
+        path.write_text(json.dumps({"request_rate": "inf", "output_throughput": int(path.stem)}))
+    out = tmp_path / "out" / "vllm.json"
+    arguments = ["compare.py", "--convert", *map(str, files), "--json", str(out)]
+    monkeypatch.setattr(sys, "argv", arguments)
+    compare.main()
+    (found,) = json.loads(out.read_text())["records"]
+    assert found["value"] == 11_200
+    assert found["runs"] == [11_000, 11_400, 11_200]
+
+
+def test_nano_vllm_s_workload() -> None:
+    text = "start_s 40\nNANO tokens 10 s 1.0 tok/s 24000.5\nNANO tokens 10 s 1.0 tok/s 24100.0\n"
+    (found,) = compare.converted(text, "a machine")
+    assert (found.name, found.row, found.runs) == ("nano_vllm", 8, [24000.5, 24100.0])
