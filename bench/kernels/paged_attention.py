@@ -1,7 +1,7 @@
 """Paged attention on one GPU: microseconds, bytes read and operations a second.
 
     python bench/kernels/paged_attention.py [--heads 32] [--kv-heads 8] [--dim 128]
-        [--block-size 64] [--only decode] [--json FILE]
+        [--block-size 64] [--only decode] [--repetitions 3] [--json FILE]
 
 bf16, random pages in random order. The bytes are those of the keys and values that a batch sees,
 once each; the operations are those of the causal half.
@@ -10,6 +10,7 @@ once each; the operations are those of the causal half.
 from __future__ import annotations
 
 import argparse
+import statistics
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,33 +95,37 @@ def _random(*shape: int) -> torch.Tensor:
     return torch.randn(*shape, dtype=torch.bfloat16, device="cuda")
 
 
-def measure(load: Load, shape: Shape) -> dict[str, float]:
-    """Median microseconds, GB/s and TFLOP/s."""
+def measure(load: Load, shape: Shape, repetitions: int = 1) -> dict[str, list[float]]:
+    """Microseconds, GB/s and TFLOP/s, each the median of many calls, a value a repetition."""
     q, caches, batch = build(load, shape)
     k_cache, v_cache = caches.unbind()
 
     def call() -> torch.Tensor:
         return paged_attention(q, k_cache, v_cache, batch, shape.dim**-0.5)
 
-    seconds = triton.testing.do_bench_cudagraph(call, return_mode="median") * 1e-3
+    def seconds() -> float:
+        return float(triton.testing.do_bench_cudagraph(call, return_mode="median")) * 1e-3
+
+    times = [seconds() for _ in range(repetitions)]
     read = 2 * 2 * shape.kv_heads * shape.dim * sum(length for _, length in load.rows)
     pairs = sum(count * (2 * length - count + 1) / 2 for count, length in load.rows)
+    operations = 4 * shape.heads * shape.dim * pairs
     return {
-        "us": seconds * 1e6,
-        "GB/s": read / seconds * 1e-9,
-        "TFLOP/s": 4 * shape.heads * shape.dim * pairs / seconds * 1e-12,
+        "us": [time * 1e6 for time in times],
+        "GB/s": [read / time * 1e-9 for time in times],
+        "TFLOP/s": [operations / time * 1e-12 for time in times],
     }
 
 
-def records(results: dict[str, dict[str, float]]) -> list[Record]:
+def records(results: dict[str, dict[str, list[float]]]) -> list[Record]:
     """The rate that bounds each load: bytes for a decode, operations for a prefill."""
     found = []
     for name, result in results.items():
         kind, _, load = name.partition(" ")
         if kind == "decode":
-            found.append(record(f"decode_attention {load}", 9, "GB/s", [result["GB/s"]]))
+            found.append(record(f"decode_attention {load}", 9, "GB/s", result["GB/s"]))
         elif kind == "prefill":
-            found.append(record(f"prefill_attention_{load}", 10, "TFLOP/s", [result["TFLOP/s"]]))
+            found.append(record(f"prefill_attention_{load}", 10, "TFLOP/s", result["TFLOP/s"]))
     return found
 
 
@@ -131,15 +136,17 @@ def main() -> None:
     parser.add_argument("--dim", type=int, default=128)
     parser.add_argument("--block-size", type=int, default=64)
     parser.add_argument("--only", default="", help="loads whose name holds this")
+    parser.add_argument("--repetitions", type=int, default=3)
     add_json_option(parser)
     args = parser.parse_args()
     if not torch.cuda.is_available():
         parser.exit(1, "This benchmark needs a CUDA GPU.\n")
     shape = Shape(args.heads, args.kv_heads, args.dim, args.block_size)
-    results = {load.name: measure(load, shape) for load in LOADS if args.only in load.name}
+    loads = [load for load in LOADS if args.only in load.name]
+    results = {load.name: measure(load, shape, args.repetitions) for load in loads}
     print(f"{'load':22}{'us':>10}{'GB/s':>10}{'TFLOP/s':>10}")
     for name, row in results.items():
-        print(f"{name:22}" + "".join(f"{value:10.1f}" for value in row.values()))
+        print(f"{name:22}" + "".join(f"{statistics.median(runs):10.1f}" for runs in row.values()))
     save(args.json, records(results), results)
 
 

@@ -1,8 +1,13 @@
-"""Sampling: `python bench/kernels/sampling.py`. Bytes: one read of the logits."""
+"""Sampling on one GPU: microseconds, and the logits read a second (once).
+
+python bench/kernels/sampling.py [--vocab 32000 128256] [--repetitions 3] [--json FILE]
+"""
 
 from __future__ import annotations
 
+import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +15,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from bench.kernels.kernel_timing import report, start
+from bench.kernels.kernel_timing import milliseconds, report, start
+from bench.results import Record, add_json_option, record, save
 from octavo.kernels import ops
 
 MODES: dict[str, dict[str, Any]] = {
@@ -24,16 +30,38 @@ MODES: dict[str, dict[str, Any]] = {
 }
 
 
+GOAL_VOCAB = 128256
+GOALS = {
+    "random": ("sampling_plain", (512,)),
+    "top_k 50, top_p 0.9": ("sampling_filtered", (1, 128, 512)),
+}
+"""Mode -> name of its records, and the rows that have a goal."""
+
+
 def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--vocab", type=int, nargs="+", default=[32000, GOAL_VOCAB])
+    parser.add_argument("--rows", type=int, nargs="+", default=[1, 128, 256, 512])
+    parser.add_argument("--repetitions", type=int, default=3)
+    add_json_option(parser)
+    args = parser.parse_args()
     copy = start("sample (fp32 logits)")
-    for vocab in (32000, 128256):
-        for rows in (1, 128, 256, 512):
+    records: list[Record] = []
+    for vocab in args.vocab:
+        for rows in args.rows:
             logits = 3 * torch.randn(rows, vocab, device="cuda")
             for name, mode in MODES.items():
-                _measure(f"{rows} x {vocab} {name}", logits, mode, copy)
+                call = _call(logits, mode)
+                report(f"{rows} x {vocab} {name}", call, logits.numel() * 4, copy)
+                if vocab == GOAL_VOCAB and rows in GOALS.get(name, ("", ()))[1]:
+                    times = [milliseconds(call) for _ in range(args.repetitions)]
+                    records.append(record(f"{GOALS[name][0]}_{rows}", 11, "ms", times))
+    save(args.json, records)
 
 
-def _measure(name: str, logits: torch.Tensor, mode: dict[str, Any], copy: float) -> None:
+def _call(logits: torch.Tensor, mode: dict[str, Any]) -> Callable[[], torch.Tensor]:
     rows = len(logits)
     temperature = _column(rows, 1.0, torch.float32)
     top_k = _column(rows, mode.get("top_k", 0), torch.int32)
@@ -57,7 +85,7 @@ def _measure(name: str, logits: torch.Tensor, mode: dict[str, Any], copy: float)
             filtered=filtered,
         )
 
-    report(name, call, logits.numel() * 4, copy)
+    return call
 
 
 def _column(rows: int, value: float, dtype: torch.dtype) -> torch.Tensor:
