@@ -75,6 +75,8 @@ def test_shapes_that_do_not_fit_are_refused(device: str) -> None:
         paged_attention(inputs.q, inputs.k_cache, inputs.v_cache[1:], inputs.batch, 1.0)
 
 
+BLOCK_SIZES = [32, 64]
+"""Of which only the second suits the kernels in Gluon."""
 GROUPS = [(8, 8), (16, 4), (28, 4), (32, 2), (16, 1)]
 
 
@@ -107,13 +109,14 @@ def test_windows_and_caps(window: int, soft_cap: float) -> None:
 
 
 @pytest.mark.gpu
-def test_ragged_lengths_to_32k() -> None:
+@pytest.mark.parametrize("block_size", BLOCK_SIZES)
+def test_ragged_lengths_to_32k(block_size: int) -> None:
     lengths = [1, 17, 32768, 100, 4096, 31999, 2, 20000]
     common: dict[str, Any] = {
         "dim": 128,
         "heads": 8,
         "kv_heads": 2,
-        "block_size": 32,
+        "block_size": block_size,
         "dtype": torch.bfloat16,
     }
     check(Case([1] * 8, lengths, **common), "cuda")
@@ -121,9 +124,28 @@ def test_ragged_lengths_to_32k() -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize("queries", [[1, 1, 1], [1, 64, 1]])
+def test_context_of_128k(queries: list[int]) -> None:
+    lengths = [131072, 131000, 5]
+    common: dict[str, Any] = {"dim": 128, "heads": 8, "kv_heads": 2, "block_size": 64}
+    check(Case(queries, lengths, dtype=torch.bfloat16, **common), "cuda")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("rows", [31, 32, 33, 1024])
+def test_many_rows(rows: int) -> None:
+    """Around the number that the kernel for few rows takes, and as many as a server runs."""
+    lengths = [(37 * row) % 900 for row in range(rows)]
+    common: dict[str, Any] = {"dim": 128, "heads": 8, "kv_heads": 2, "block_size": 64}
+    check(Case([1] * rows, lengths, dtype=torch.bfloat16, **common), "cuda")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("block_size", BLOCK_SIZES)
 @pytest.mark.parametrize("queries", [[1, 1], [9, 100]])
-def test_pages_beyond_32_bit_offsets(queries: list[int]) -> None:
-    case = Case(queries, [700, 130], heads=8, kv_heads=8, dim=128, dtype=torch.bfloat16)
+def test_pages_beyond_32_bit_offsets(queries: list[int], block_size: int) -> None:
+    common: dict[str, Any] = {"heads": 8, "kv_heads": 8, "dim": 128, "block_size": block_size}
+    case = Case(queries, [700, 130], dtype=torch.bfloat16, **common)
     inputs = build(case, "cuda")
     small = inputs.k_cache.shape[0]
     shift = 2**31 // inputs.k_cache[0].numel()
@@ -138,9 +160,10 @@ def test_pages_beyond_32_bit_offsets(queries: list[int]) -> None:
 
 
 @pytest.mark.gpu
-def test_one_graph_serves_any_lengths() -> None:
-    common: dict[str, Any] = {"heads": 8, "kv_heads": 2, "dim": 128, "dtype": torch.bfloat16}
-    case = Case([1] * 4, [500, 30, 1, 800], **common)
+@pytest.mark.parametrize("block_size", BLOCK_SIZES)
+def test_one_graph_serves_any_lengths(block_size: int) -> None:
+    common: dict[str, Any] = {"heads": 8, "kv_heads": 2, "dim": 128, "block_size": block_size}
+    case = Case([1] * 4, [500, 30, 1, 800], dtype=torch.bfloat16, **common)
     first = build(case, "cuda")
     out = paged_attention(first.q, first.k_cache, first.v_cache, first.batch, 0.1)
     torch.cuda.synchronize()
