@@ -80,11 +80,11 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def make_checkpoint(name: str, path: Path) -> Any:
+def make_checkpoint(name: str, path: Path, **sizes: Any) -> Any:
     """Save the variant's random float32 model and tokenizer to `path`; return the model."""
     family, changes = VARIANTS[name]
     torch.manual_seed(1234)
-    config = getattr(transformers, f"{family}Config")(**{**SIZES, **changes})
+    config = getattr(transformers, f"{family}Config")(**{**SIZES, **changes, **sizes})
     config._attn_implementation = "eager"
     model = getattr(transformers, f"{family}ForCausalLM")(config).float().eval()
     with torch.no_grad():  # biases and norms start at 0 and 1, which would hide their misuse

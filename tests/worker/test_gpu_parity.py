@@ -87,6 +87,52 @@ def test_bfloat16_is_as_close_as_transformers(name: str, tmp_path: Path) -> None
     assert (ours - exact).norm() < 1.3 * (theirs - exact).norm() + 1e-3 * exact.norm()
 
 
+WIDE: dict[str, Any] = {
+    "hidden_size": 256,
+    "intermediate_size": 512,
+    "num_hidden_layers": 3,
+    "head_dim": 128,
+    "max_position_embeddings": 1024,
+    "initializer_range": 0.06,
+}
+"""Sizes that the kernels in Gluon take."""
+
+
+@pytest.mark.parametrize("rows", [5, 40])
+@pytest.mark.parametrize("name", ["llama", "llama_biased", "qwen3"])
+def test_bfloat16_decodes_as_close_as_transformers(name: str, rows: int, tmp_path: Path) -> None:
+    """The log-probabilities of what graphs of few and many rows give, behind chunked prompts."""
+    model = make_checkpoint(name, tmp_path, **WIDE).to("cuda")
+    harness = Harness(
+        tmp_path, device="cuda", dtype=torch.bfloat16, graphs=True,
+        block_size=64, max_model_len=512, max_num_seqs=48, budget=300,
+    )  # fmt: skip
+    generator = torch.Generator().manual_seed(rows)
+    prompts = [
+        torch.randint(0, VOCAB, (1 + 83 * row % 400,), generator=generator).tolist()
+        for row in range(rows)
+    ]
+    params = SamplingParams(temperature=0.0, max_tokens=24, logprobs=1, ignore_eos=True)
+    answers = harness.generate(prompts, [params] * rows)
+    ours = torch.tensor([step[0][1] for answer in answers for step in answer.logprobs])
+    outputs = [answer.token_ids for answer in answers]
+    exact = _logprobs(model, prompts, outputs)
+    theirs = _logprobs(model.to(torch.bfloat16), prompts, outputs)
+    assert (ours - exact).norm() < 1.3 * (theirs - exact).norm() + 1e-3 * exact.norm()
+
+
+def _logprobs(model: Any, prompts: list[list[int]], outputs: list[list[int]]) -> torch.Tensor:
+    """Of all outputs, as the model sees them."""
+    found = []
+    for prompt, output in zip(prompts, outputs, strict=True):
+        ids = torch.tensor([prompt + output], device=model.device)
+        with torch.no_grad():
+            logits = model(ids).logits[0, len(prompt) - 1 : -1].float()
+        rows = torch.arange(len(output), device=model.device)
+        found.append(logits.log_softmax(-1)[rows, ids[0, len(prompt) :]].cpu())
+    return torch.cat(found)
+
+
 def test_nothing_is_compiled_after_the_start(tmp_path: Path) -> None:
     """Chunks, decodes, every way of sampling: all of it was compiled by warm-up and capture."""
     make_checkpoint("llama", tmp_path)
