@@ -12,21 +12,22 @@ import torch
 import triton
 import triton.language as tl
 
+from octavo.kernels.attention_tiles import UNIT
 from octavo.kernels.batch import MAX_RUN_ROWS, WorkLists
 from octavo.kernels.launch import num_sms
 from octavo.kernels.prefill_attention import tile_tokens
 from octavo.kernels.prefix_attention import rows_of_item
+from octavo.kernels.tuning import tuning
 
-TILE = 64
-"""Positions; the unit of a share."""
+TILE = UNIT.value
 SHARE_FIELDS = 8
 TILE_FIELDS = 4
 ROW_FIELDS = 4
 RUN_FIELDS = 4
 MIN_TILES = 2
+"""Of a share: a row cut finer takes longer to merge."""
 MIN_RUN = 1
 """Tiles of a run: a row cut finer takes longer to merge."""
-PROGRAMS_PER_SM = 2
 RUNS_PER_SM = 2
 
 
@@ -40,8 +41,9 @@ def make_work_lists(
     device: torch.device,
 ) -> WorkLists:
     """Lists for batches of up to `max_rows` rows and `max_tokens` tokens."""
-    splits = max(num_sms(device) * PROGRAMS_PER_SM // kv_heads, 1)
-    tokens = tile_tokens(heads // kv_heads, head_dim, dtype)
+    group, programs = heads // kv_heads, num_sms(device) * tuning(device).decode.programs_per_sm
+    splits = max(programs // kv_heads, 1)
+    tokens = tile_tokens(group, head_dim, dtype, device)
     tiles = max_tokens // tokens + min(max_rows, max_tokens // 2)
 
     def ints(*shape: int) -> torch.Tensor:
@@ -56,7 +58,7 @@ def make_work_lists(
         kv_heads=kv_heads,
         splits=splits,
         tile_tokens=tokens,
-        rows_of_item=rows_of_item(heads // kv_heads),
+        rows_of_item=rows_of_item(group, head_dim, dtype, device),
     )
 
 

@@ -11,6 +11,8 @@ import triton
 import triton.language as tl
 
 LOG2_E = tl.constexpr(1.4426950408889634)
+UNIT = tl.constexpr(64)
+"""Positions; what the work lists count shares in."""
 
 
 def dim_pad(head_dim: int) -> int:
@@ -40,6 +42,17 @@ def store_rows(
     mask = live[:, None] & (dim < HEAD_DIM)[None, :]
     at = ptr + (cell * HEAD_DIM)[:, None] + dim[None, :]
     tl.store(at, values.to(ptr.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def tiles_of_share(
+    first: tl.tensor, end: tl.tensor, low: tl.tensor, high: tl.tensor, TILE: tl.constexpr
+) -> tuple[tl.tensor, tl.tensor]:
+    """The tiles that the share first..end, in units, has of the positions low..high."""
+    if TILE < UNIT:
+        first *= UNIT // TILE
+        end = tl.minimum(end * (UNIT // TILE), tl.cdiv(high, TILE))
+    return tl.maximum(first, low // TILE), end
 
 
 @triton.jit

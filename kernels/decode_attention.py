@@ -13,20 +13,19 @@ import torch
 import triton
 import triton.language as tl
 
-from octavo.kernels.attention_plan import TILE
-from octavo.kernels.attention_tiles import attend, dim_pad, load_rows, store_rows
+from octavo.kernels.attention_tiles import (
+    attend,
+    dim_pad,
+    load_rows,
+    store_rows,
+    tiles_of_share,
+)
 from octavo.kernels.batch import ForwardBatch
 from octavo.kernels.hopper import hopper_module
-from octavo.kernels.launch import (
-    let_next_start,
-    num_sms,
-    pdl_options,
-    wait_for_inputs,
-    zeros,
-)
+from octavo.kernels.launch import let_next_start, pdl_options, wait_for_inputs, zeros
 from octavo.kernels.prefix_attention import partials, prefix_attention
+from octavo.kernels.tuning import decode_launch
 
-MERGED_AT_ONCE = 8
 HOPPER_GROUP = 16
 
 
@@ -44,13 +43,29 @@ def decode_attention(
     hopper = hopper_module("decode_hopper", q.device)
     if hopper is not None and not window and not soft_cap and _suits_hopper(q, k_cache, batch):
         hopper.decode_attention(out, q, k_cache, v_cache, batch, scale)
-        return
+    else:
+        plain_decode_attention(out, q, k_cache, v_cache, batch, scale, window, soft_cap)
+
+
+def plain_decode_attention(
+    out: torch.Tensor,
+    q: torch.Tensor,
+    k_cache: torch.Tensor,
+    v_cache: torch.Tensor,
+    batch: ForwardBatch,
+    scale: float,
+    window: int,
+    soft_cap: float,
+) -> None:
+    """As `decode_attention`, on any GPU."""
     kv_heads, head_dim = k_cache.shape[1], q.shape[2]
     group, pad = q.shape[1] // kv_heads, dim_pad(head_dim)
     shares = len(batch.work.shares)
     group_pad = triton.next_power_of_2(group)
     partial, lse = partials(shares, kv_heads, group_pad, pad, q.device)
     prefixes = prefix_attention(q, k_cache, v_cache, batch, scale, soft_cap)
+    launch = decode_launch(q.device, q.dtype, head_dim, group)
+    tile = launch.tile(shares * kv_heads)
     _decode_kernel[(kv_heads, shares)](
         out,
         partial,
@@ -72,13 +87,13 @@ def decode_attention(
         DIM_PAD=pad,
         BLOCK_SIZE=k_cache.shape[2],
         BLOCK_M=max(16, group_pad),
-        TILE=TILE,
-        MERGED=MERGED_AT_ONCE,
+        TILE=tile.keys,
+        MERGED=launch.merged,
         WINDOW=window,
         SOFT_CAP=soft_cap,
         PREFIXES=batch.prefixes is not None,
-        num_warps=4,
-        num_stages=_num_stages(q, shares * kv_heads),
+        num_warps=tile.warps,
+        num_stages=tile.stages,
         **pdl_options(q),
     )
 
@@ -92,13 +107,6 @@ def _suits_hopper(q: torch.Tensor, k_cache: torch.Tensor, batch: ForwardBatch) -
         and q.shape[1] // k_cache.shape[1] <= HOPPER_GROUP
         and k_cache.shape[2] % 64 == 0
     )
-
-
-def _num_stages(q: torch.Tensor, num_programs: int) -> int:
-    """Few programs hide latency by reading ahead, many by being many: then room for them counts."""
-    if q.dtype == torch.float32:
-        return 1
-    return 4 if num_programs < 4 * num_sms(q.device) and q.shape[2] <= 128 else 2
 
 
 @triton.jit
@@ -141,7 +149,7 @@ def _decode_kernel(
     if token < 0:
         return
     low = tl.maximum(seq_len - WINDOW, 0) if WINDOW > 0 else seq_len * 0
-    first_tile = tl.maximum(first_tile, low // TILE)
+    first_tile, end_tile = tiles_of_share(first_tile, end_tile, low, seq_len, TILE)
     m = tl.arange(0, BLOCK_M)
     token, head = token.to(tl.int64), kv_head * GROUP + m
     q = load_rows(q_ptr, token * q_token + head * q_head, m < GROUP, HEAD_DIM, DIM_PAD)

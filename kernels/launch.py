@@ -9,19 +9,44 @@ for all behind it.
 from __future__ import annotations
 
 import functools
+from dataclasses import dataclass
 
 import torch
 import triton
 import triton.language as tl
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
+from triton.runtime import driver
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a device has for the programs of a kernel."""
+
+    sms: int
+    """Multiprocessors."""
+    shared: int
+    """Bytes of shared memory that one program may have; a multiprocessor has 1 KiB more."""
+    from_shared: bool
+    """Whether Triton multiplies 64 rows and more straight from shared memory (compute capability
+    9 and 10)."""
+
+
+NO_DEVICE = Limits(sms=132, shared=227 << 10, from_shared=True)
+"""For the interpreter, which needs none: those of an H200."""
 
 
 @functools.cache
-def num_sms(device: torch.device) -> int:
-    """Multiprocessors; 132 for a device without any (the interpreter)."""
+def limits(device: torch.device) -> Limits:
     if device.type != "cuda":
-        return 132
-    return int(torch.cuda.get_device_properties(device).multi_processor_count)
+        return NO_DEVICE
+    properties = torch.cuda.get_device_properties(device)
+    index = torch.cuda.current_device() if device.index is None else device.index
+    shared = driver.active.utils.get_device_properties(index)["max_shared_mem"]
+    return Limits(properties.multi_processor_count, shared, properties.major in (9, 10))
+
+
+def num_sms(device: torch.device) -> int:
+    return limits(device).sms
 
 
 @functools.cache

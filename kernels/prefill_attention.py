@@ -12,20 +12,22 @@ import triton.language as tl
 from octavo.kernels.attention_tiles import attend, dim_pad, load_rows, store_rows
 from octavo.kernels.batch import ForwardBatch
 from octavo.kernels.hopper import hopper_module
+from octavo.kernels.shared_memory import Tile
+from octavo.kernels.tuning import prefill_tile
 
 HOPPER_GROUPS = (1, 2, 4, 8, 16, 32)
+HOPPER_ROWS = 128
 
 
-def tile_tokens(group: int, head_dim: int, dtype: torch.dtype) -> int:
+def tile_tokens(group: int, head_dim: int, dtype: torch.dtype, device: torch.device) -> int:
     """Query tokens of one tile, for `group` query heads a KV head."""
-    return _tile_rows(group, head_dim, dtype) // group
+    return tile_of(group, head_dim, dtype, device).rows // group
 
 
-def _tile_rows(group: int, head_dim: int, dtype: torch.dtype) -> int:
-    """16 rows a warp, as tensor cores have them; float32 has none, so small tiles."""
-    rows = 32 if dtype == torch.float32 else 128 if dim_pad(head_dim) <= 128 else 64
-    group_pad: int = triton.next_power_of_2(group)
-    return max(rows, group_pad)
+def tile_of(group: int, head_dim: int, dtype: torch.dtype, device: torch.device) -> Tile:
+    """A step has one list of tiles for both kernels: where Gluon may read it, its rows hold."""
+    shared = _suits_hopper(group, head_dim, dtype) and hopper_module("prefill_hopper", device)
+    return prefill_tile(device, dtype, head_dim, group, HOPPER_ROWS if shared else 16)
 
 
 def prefill_attention(
@@ -39,13 +41,32 @@ def prefill_attention(
     soft_cap: float,
 ) -> None:
     """Write out [T, Hq, D] for the rows of `batch.work.tiles`; see `paged_attention`."""
-    hopper = hopper_module("prefill_hopper", q.device)
-    if hopper is not None and not window and not soft_cap and _suits_hopper(q, k_cache):
+    hopper, group = hopper_module("prefill_hopper", q.device), q.shape[1] // k_cache.shape[1]
+    suits = _suits_hopper(group, q.shape[2], q.dtype) and k_cache.shape[2] % 64 == 0
+    if hopper is not None and suits and not window and not soft_cap:
         hopper.prefill_attention(out, q, k_cache, v_cache, batch, scale)
-        return
+    else:
+        plain_prefill_attention(out, q, k_cache, v_cache, batch, scale, window, soft_cap)
+
+
+def _suits_hopper(group: int, head_dim: int, dtype: torch.dtype) -> bool:
+    return head_dim == 128 and dtype.itemsize == 2 and group in HOPPER_GROUPS
+
+
+def plain_prefill_attention(
+    out: torch.Tensor,
+    q: torch.Tensor,
+    k_cache: torch.Tensor,
+    v_cache: torch.Tensor,
+    batch: ForwardBatch,
+    scale: float,
+    window: int,
+    soft_cap: float,
+) -> None:
+    """As `prefill_attention`, on any GPU."""
     kv_heads, head_dim = k_cache.shape[1], q.shape[2]
-    group, wide = q.shape[1] // kv_heads, q.dtype == torch.float32
-    rows = _tile_rows(group, head_dim, q.dtype)
+    group = q.shape[1] // kv_heads
+    tile = tile_of(group, head_dim, q.dtype, q.device)
     _prefill_kernel[(len(batch.work.tiles), kv_heads)](
         out,
         q,
@@ -61,21 +82,12 @@ def prefill_attention(
         HEAD_DIM=head_dim,
         DIM_PAD=dim_pad(head_dim),
         BLOCK_SIZE=k_cache.shape[2],
-        BLOCK_M=rows,
-        TILE=32 if wide else 64,
+        BLOCK_M=tile.rows,
+        TILE=tile.keys,
         WINDOW=window,
         SOFT_CAP=soft_cap,
-        num_warps=8 if rows == 128 else 4,
-        num_stages=1 if wide else 2,
-    )
-
-
-def _suits_hopper(q: torch.Tensor, k_cache: torch.Tensor) -> bool:
-    return (
-        q.shape[2] == 128
-        and q.element_size() == 2
-        and k_cache.shape[2] % 64 == 0
-        and q.shape[1] // k_cache.shape[1] in HOPPER_GROUPS
+        num_warps=tile.warps,
+        num_stages=tile.stages,
     )
 
 

@@ -7,23 +7,36 @@ Ye et al., 2024).
 
 from __future__ import annotations
 
+import functools
+
 import torch
 import triton
 import triton.language as tl
 
-from octavo.kernels.attention_tiles import attend, dim_pad, load_rows, store_rows
+from octavo.kernels.attention_tiles import (
+    UNIT,
+    attend,
+    dim_pad,
+    load_rows,
+    store_rows,
+    tiles_of_share,
+)
 from octavo.kernels.batch import ForwardBatch
-from octavo.kernels.launch import let_next_start, pdl_options, wait_for_inputs
-
-TILE = 64
-"""Positions; the unit of a share."""
-QUERY_ROWS = 64
-"""(row, head of the group) pairs of a program."""
+from octavo.kernels.launch import let_next_start, limits, pdl_options, wait_for_inputs
+from octavo.kernels.shared_memory import Tile, fitting
 
 
-def rows_of_item(group: int) -> int:
+def rows_of_item(group: int, head_dim: int, dtype: torch.dtype, device: torch.device) -> int:
     """Rows whose queries one program holds, for `group` query heads a KV head."""
-    return max(QUERY_ROWS // group, 1)
+    return tile_of(group, head_dim, dtype, device).rows // group
+
+
+@functools.cache
+def tile_of(group: int, head_dim: int, dtype: torch.dtype, device: torch.device) -> Tile:
+    group_pad = triton.next_power_of_2(group)
+    stages = 1 if dtype == torch.float32 else 2
+    tile = Tile(max(64, group_pad), keys=64, warps=4, stages=stages)
+    return fitting(tile, dim_pad(head_dim), dtype.itemsize, limits(device), group_pad)
 
 
 def partials(
@@ -49,7 +62,7 @@ def prefix_attention(
         return q, q, batch.seq_lens, batch.seq_lens
     kv_heads, head_dim = k_cache.shape[1], q.shape[2]
     group, pad = q.shape[1] // kv_heads, dim_pad(head_dim)
-    group_pad = triton.next_power_of_2(group)
+    group_pad, tile = triton.next_power_of_2(group), tile_of(group, head_dim, q.dtype, q.device)
     sums, lse = partials(prefixes.room, kv_heads, group_pad, pad, q.device)
     _prefix_kernel[(len(prefixes.items), kv_heads)](
         sums,
@@ -70,12 +83,12 @@ def prefix_attention(
         HEAD_DIM=head_dim,
         DIM_PAD=pad,
         BLOCK_SIZE=k_cache.shape[2],
-        BLOCK_M=max(QUERY_ROWS, triton.next_power_of_2(group)),
-        ROWS=rows_of_item(group),
-        TILE=TILE,
+        BLOCK_M=tile.rows,
+        ROWS=tile.rows // group,
+        TILE=tile.keys,
         SOFT_CAP=soft_cap,
-        num_warps=4,
-        num_stages=1 if q.dtype == torch.float32 else 2,
+        num_warps=tile.warps,
+        num_stages=tile.stages,
         **pdl_options(q),
     )
     return sums, lse, prefixes.first, prefixes.count
@@ -121,7 +134,8 @@ def _prefix_kernel(
     token = tl.load(members_ptr + begin + m // GROUP, mask=live, other=0)
     q_at = token.to(tl.int64) * q_token + (kv_head * GROUP + m % GROUP) * q_head
     q = load_rows(q_ptr, q_at, live, HEAD_DIM, DIM_PAD)
-    end = end_tile * TILE
+    end = end_tile * UNIT
+    first_tile, end_tile = tiles_of_share(first_tile, end_tile, end * 0, end, TILE)
     table = block_tables_ptr + slot.to(tl.int64) * table_stride
     acc, lse = attend(
         q, tl.where(live, end, -1), end * 0, end, first_tile, end_tile,

@@ -20,7 +20,6 @@ from bench.results import add_json_option, record, save
 from octavo.kernels.attention_plan import plan_attention
 from octavo.kernels.batch import ForwardBatch, PrefixWork
 from octavo.kernels.paged_attention import paged_attention
-from octavo.kernels.prefix_attention import rows_of_item
 from octavo.kernels.prefix_plan import PrefixGroup, max_room, plan_prefixes
 
 TILE = 64
@@ -31,7 +30,7 @@ def share(batch: ForwardBatch, tokens: int, shape: Shape) -> ForwardBatch:
     tables = batch.block_tables.clone()
     tables[:, : tokens // shape.block_size] = tables[0, : tokens // shape.block_size]
     rows = len(batch.slots)
-    bounds = rows, rows_of_item(shape.heads // shape.kv_heads), batch.work.splits
+    bounds = rows, batch.work.rows_of_item, batch.work.splits
     plan = plan_prefixes([PrefixGroup(list(range(rows)), 0, tokens // TILE)], *bounds)
     columns = (plan.items, plan.members, plan.tiles, plan.first, plan.count)
     items, members, tiles, first, count = (torch.from_numpy(one).cuda() for one in columns)

@@ -11,6 +11,9 @@ from kernel_batches import Case, build, plan
 
 from octavo.kernels import reference
 from octavo.kernels.paged_attention import paged_attention
+from octavo.kernels.shared_memory import Tile
+from octavo.kernels.tuning import using
+from octavo.kernels.tuning_choices import ByKind, Decode, Loop, Tuning
 
 Options = dict[str, float]
 TOLERANCE = {torch.float32: 2e-5, torch.bfloat16: 1e-2, torch.float16: 2e-3}
@@ -53,6 +56,22 @@ SMALL = [
 @pytest.mark.parametrize(("case", "window", "soft_cap"), SMALL)
 def test_small_batches(case: Case, window: int, soft_cap: float, device: str) -> None:
     check(case, device, window, soft_cap)
+
+
+def _small_tiles(keys: Any) -> Tuning:
+    loops = ByKind(*[Loop(keys, 4, 2)] * 3)
+    decode = Decode(programs_per_sm=1, few_per_sm=0, few=loops, many=loops)
+    return Tuning(decode, ByKind(*[Tile(16, keys, 4, 2)] * 3))
+
+
+@pytest.mark.parametrize("keys", [16, 32])
+@pytest.mark.parametrize("block_size", [16, 64])
+def test_small_tiles_give_the_same_results(keys: int, block_size: int, device: str) -> None:
+    common: dict[str, Any] = {"block_size": block_size, "dim": 32}
+    with using(torch.empty(0, device=device).device, _small_tiles(keys)):
+        check(Case([1, 1, 1, 1], [5, 300, 0, 64], **common), device)
+        check(Case([1, 1], [300, 77], **common), device, window=50)
+        check(Case([20, 1, 7], [90, 33, 7], **common), device, soft_cap=5.0)
 
 
 def test_tokens_behind_the_last_row_give_zeros(device: str) -> None:

@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kernel_batches import Case, Inputs, build
 
-from octavo.kernels import reference
+from octavo.kernels import prefix_attention, reference
 from octavo.kernels.attention_plan import plan_attention
 from octavo.kernels.batch import PrefixWork
+from octavo.kernels.launch import Limits
 from octavo.kernels.paged_attention import paged_attention
-from octavo.kernels.prefix_attention import rows_of_item
 from octavo.kernels.prefix_plan import PrefixGroup, max_items, max_room, plan_prefixes
 
 
@@ -28,9 +28,7 @@ def share(inputs: Inputs, groups: list[PrefixGroup], case: Case, splits: int) ->
         blocks = group.tiles * 64 // case.block_size
         for row in group.rows:
             tables[batch.slots[row], :blocks] = tables[group.slot, :blocks]
-    plan = plan_prefixes(
-        groups, len(case.queries), rows_of_item(case.heads // case.kv_heads), splits
-    )
+    plan = plan_prefixes(groups, len(case.queries), batch.work.rows_of_item, splits)
     device = batch.slots.device
     items = torch.zeros(len(plan.items) + 3, 8, dtype=torch.int32, device=device)
     items[: len(plan.items)] = torch.from_numpy(plan.items)
@@ -70,6 +68,20 @@ def test_two_groups_and_rows_alone(block_size: int, device: str) -> None:
 def test_more_rows_than_an_item_holds(device: str) -> None:
     case = Case([1] * 35, [130 + row for row in range(35)], heads=4, kv_heads=2, dim=16)
     check(case, [list(range(35))], [2], device, splits=8)
+
+
+@pytest.mark.parametrize(("kilobytes", "keys"), [(15, 32), (5, 16)])
+def test_small_tiles_give_the_same_results(
+    kilobytes: int, keys: int, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = Limits(4, kilobytes << 10, from_shared=False)
+    monkeypatch.setattr(prefix_attention, "limits", lambda _: limits)
+    prefix_attention.tile_of.cache_clear()
+    case = Case([1] * 6, [300, 70, 290, 257, 129, 200], dim=16)
+    check(case, [[0, 2, 3], [4, 5]], [4, 2], device, splits=3)
+    where = torch.empty(0, device=device).device
+    assert prefix_attention.tile_of(2, 16, torch.float32, where).keys == keys
+    prefix_attention.tile_of.cache_clear()
 
 
 @pytest.mark.gpu

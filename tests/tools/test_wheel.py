@@ -37,6 +37,8 @@ def test_wheel(tmp_path: Path) -> None:
     code = {path for room in ROOMS for path in (ROOT / room).rglob("*.py")}
     assert {f"octavo/{path.relative_to(ROOT)}" for path in code} <= product
     assert {f"octavo/{room}/py.typed" for room in ROOMS} <= product
+    tuned = ROOT / "kernels" / "tuned"
+    assert {f"octavo/{path.relative_to(ROOT)}" for path in tuned.iterdir()} <= product
     assert {"octavo/llm/__init__.py", "octavo/llm/llm.py"} <= product
     model = ROOT / "services" / "demo" / "model"
     assert {f"octavo/{path.relative_to(ROOT)}" for path in model.glob("*")} <= product
