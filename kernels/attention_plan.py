@@ -29,6 +29,7 @@ MIN_TILES = 2
 MIN_RUN = 1
 """Tiles of a run: a row cut finer takes longer to merge."""
 RUNS_PER_SM = 2
+RUNS_AT_ONCE = 16
 
 
 def make_work_lists(
@@ -89,7 +90,8 @@ def plan_attention(
     num_rows = len(seq_lens)
     if 0 < len(work.shares) < num_rows + work.splits:
         raise ValueError(f"{len(work.shares)} shares do not hold {num_rows} rows.")
-    _plan_kernel[(3,)](
+    num_runs = len(work.runs) - 1 if len(work.rows) else 0
+    _plan_kernel[(2 + triton.cdiv(num_runs, RUNS_AT_ONCE),)](
         work.shares,
         work.tiles,
         work.num_tiles,
@@ -102,14 +104,14 @@ def plan_attention(
         num_rows,
         len(work.shares),
         len(work.tiles),
-        len(work.runs) - 1,
+        num_runs,
         work.kv_heads,
         work.splits,
         work.tile_tokens,
         TILE=TILE,
         MIN_TILES=MIN_TILES,
         MIN_RUN=MIN_RUN,
-        RUNS=triton.next_power_of_2(len(work.runs)) if len(work.rows) else 0,
+        RUNS=RUNS_AT_ONCE,
         PREFIXES=prefix_tiles is not None,
         ROWS_PAD=max(triton.next_power_of_2(num_rows), 32),
         num_warps=4,
@@ -154,10 +156,12 @@ def _plan_kernel(
         )
     elif tl.program_id(0) == 1:
         _plan_tiles(tiles_ptr, num_tiles_ptr, start, end, seq_len, slot, max_tiles, tile_tokens)
-    elif RUNS > 0:
+    else:
+        first = (tl.program_id(0) - 2) * RUNS
         _plan_runs(
-            rows_ptr, runs_ptr, start, end, seq_len, slot, num_runs, kv_heads, TILE, MIN_RUN, RUNS
-        )
+            rows_ptr, runs_ptr, start, end, seq_len, slot, first, num_runs, kv_heads,
+            TILE, MIN_RUN, RUNS,
+        )  # fmt: skip
 
 
 @triton.jit
@@ -201,12 +205,14 @@ def _plan_runs(
     end: tl.tensor,
     seq_len: tl.tensor,
     slot: tl.tensor,
+    first: tl.tensor,
     num_runs: tl.tensor,
     kv_heads: tl.tensor,
     TILE: tl.constexpr,
     MIN_RUN: tl.constexpr,
     RUNS: tl.constexpr,
 ) -> None:
+    """The runs first.., RUNS of them; and, every program the same, the rows."""
     single = end - start == 1
     tiles = tl.where(single, tl.maximum(tl.cdiv(seq_len, TILE), 1), 0)
     before = tl.cumsum(tiles, axis=0) - tiles
@@ -218,7 +224,7 @@ def _plan_runs(
     per_head = tl.sum(tiles, axis=0)
     total = per_head * kv_heads
     used = tl.minimum(tl.maximum(total // MIN_RUN, 1), num_runs)
-    run = tl.arange(0, RUNS)
+    run = first + tl.arange(0, RUNS)
     begin = tl.minimum(run.to(tl.int64) * total // used, total).to(tl.int32)
     tile = begin % tl.maximum(per_head, 1)
     passed = single[None, :] & (before[None, :] <= tile[:, None])

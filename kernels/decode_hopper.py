@@ -27,6 +27,7 @@ from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
 from triton.language.extra.cuda import gdc_launch_dependents, gdc_wait
 
 from octavo.kernels.batch import ForwardBatch
+from octavo.kernels.decode_hopper_parts import SUMS, leave_part
 from octavo.kernels.launch import zeros
 
 HEAD_DIM = 128
@@ -38,13 +39,10 @@ REGISTERS = 128
 
 _PAGE_LAYOUT = gl.NVMMASharedLayout(swizzle_byte_width=128, element_bitwidth=16, rank=2)
 SCORES = gl.constexpr(gl.NVMMADistributedLayout([3, 0], [4, 1], [16, 64, 16]))
-SUMS = gl.constexpr(gl.NVMMADistributedLayout([3, 0], [4, 1], [16, 128, 16]))
-"""64 x 64 and 64 x 128 of one warpgroup; only as many rows as a group has heads mean anything."""
+"""64 x 64 of one warpgroup."""
 QUERIES = gl.constexpr(gl.DotOperandLayout(0, SCORES.value, 2))
 WEIGHTS = gl.constexpr(gl.DotOperandLayout(0, SUMS.value, 2))
 VALUES = gl.constexpr(gl.BlockedLayout([1, 8], [2, 16], [4, 1], [1, 0]))
-PARTS = gl.constexpr(gl.BlockedLayout([1, 1, 4], [1, 1, 32], [1, 4, 1], [2, 1, 0]))
-MERGED = gl.constexpr(8)
 
 
 def decode_attention(
@@ -123,7 +121,8 @@ def decode_kernel(
     full = _barriers(STAGES)
     free = _barriers(STAGES)
     fence_async_shared()
-    work = (rows_ptr, runs_ptr, kv_heads)
+    total = gl.load(runs_ptr + gl.num_programs(0) * 4 + 3)
+    work = (rows_ptr, runs_ptr, kv_heads, total // kv_heads)
     queries = (q_ptr, q_token, q_head, scale)
     results = (out_ptr, partial_ptr, lse_ptr, counters_ptr)
     gl.warp_specialize(
@@ -150,27 +149,28 @@ def _barriers(STAGES: gl.constexpr):
 def _run(work):
     """This program's run: (row, tile of the row and KV head it begins with, its first tile of all,
     and the one behind it)."""
-    _, runs_ptr, _ = work
+    _, runs_ptr, _, _ = work
     at = runs_ptr + gl.program_id(0) * 4
     return gl.load(at), gl.load(at + 1), gl.load(at + 2), gl.load(at + 3), gl.load(at + 7)
 
 
 @gluon.jit
-def _totals(work):
-    """(programs that have work, tiles of all KV heads, of one)"""
-    _, runs_ptr, kv_heads = work
-    at = runs_ptr + gl.num_programs(0) * 4
-    total = gl.load(at + 3)
-    return gl.load(at), total, total // kv_heads
+def _unit(work, row, head):
+    """A row's tiles for one KV head: (row, head, token, slot, length, tiles before, tiles)."""
+    rows_ptr, _, _, _ = work
+    at = rows_ptr + row * 4
+    length = gl.load(at + 2)
+    tiles = gl.maximum(gl.cdiv(length, 64), 1)
+    return row, head, gl.load(at), gl.load(at + 1), length, gl.load(at + 3), tiles
 
 
 @gluon.jit
-def _row(work, row):
-    """(token, slot, length, tiles of the rows before, tiles) of a row."""
-    rows_ptr, _, _ = work
-    at = rows_ptr + row * 4
-    length = gl.load(at + 2)
-    return gl.load(at), gl.load(at + 1), length, gl.load(at + 3), gl.maximum(gl.cdiv(length, 64), 1)
+def _after(work, unit):
+    """The unit behind one: that of the next row, or of the next head's first row."""
+    _, _, _, per_head = work
+    row, head, _, _, _, before, tiles = unit
+    wraps = before + tiles == per_head
+    return _unit(work, gl.where(wraps, 0, row + 1), gl.where(wraps, head + 1, head))
 
 
 @gluon.jit
@@ -188,12 +188,13 @@ def _produce(
     STAGES: gl.constexpr,
 ):
     gdc_launch_dependents()
-    _, _, kv_heads = work
+    _, _, kv_heads, _ = work
     row, tile, head, begin, end = _run(work)
-    _, _, per_head = _totals(work)
+    unit = _unit(work, row, head)
     step = 0
     while begin < end:
-        _token, slot, _length, before, tiles = _row(work, row)
+        _row, head, _token, slot, _length, _before, tiles = unit
+        next_unit = _after(work, unit)
         table = block_tables_ptr + slot.to(gl.int64) * table_stride
         stop = gl.minimum(tiles, tile + end - begin)
         begin += stop - tile
@@ -215,9 +216,7 @@ def _produce(
             tma.async_copy_global_to_shared(v_desc, [first, 0], barrier, v_pages.index(page))
             tma.async_copy_global_to_shared(v_desc, [first, 64], barrier, v_pages.index(page + 1))
             step += 1
-        wraps = before + tiles == per_head
-        row = gl.where(wraps, 0, row + 1)
-        head = gl.where(wraps, head + 1, head)
+        unit = next_unit
         tile = tile * 0
 
 
@@ -235,16 +234,20 @@ def _consume(
     STAGES: gl.constexpr,
 ):
     gdc_wait()
-    _, _, kv_heads = work
+    _, _, kv_heads, per_head = work
     row, tile, head, begin, end = _run(work)
-    _, _, per_head = _totals(work)
     run_begin = begin
     step = 0
+    # A unit is looked up two ahead and its queries one ahead: the pages of the next need no pause.
+    unit = _unit(work, row, head)
+    next_unit = _after(work, unit)
+    q = _load_queries(queries, unit, kv_heads, begin < end, GROUP)
     while begin < end:
-        token, _slot, length, before, tiles = _row(work, row)
+        _row, head, token, _slot, length, before, tiles = unit
+        next_q = _load_queries(queries, next_unit, kv_heads, True, GROUP)
+        later_unit = _after(work, next_unit)
         stop = gl.minimum(tiles, tile + end - begin)
         begin += stop - tile
-        q = _load_queries(queries, token, head, GROUP)
         acc, top, total = _attend(
             q, queries, k_tiles, v_tiles, full, free, length, tile, stop, step, STAGES
         )
@@ -253,22 +256,22 @@ def _consume(
         if stop - tile == tiles:
             _store(results, acc, out_head, GROUP)
         else:
-            unit = head * per_head + before
-            _leave_part(work, results, acc, top, total, out_head, unit, tiles, run_begin,
-                        GROUP, GROUP_PAD)  # fmt: skip
-        wraps = before + tiles == per_head
-        row = gl.where(wraps, 0, row + 1)
-        head = gl.where(wraps, head + 1, head)
+            first_tile = head * per_head + before
+            leave_part(work, results, acc, top, total, out_head, first_tile, tiles, run_begin,
+                       GROUP, GROUP_PAD)  # fmt: skip
+        unit, next_unit, q = next_unit, later_unit, next_q
         tile = tile * 0
 
 
 @gluon.jit
-def _load_queries(queries, token, head, GROUP: gl.constexpr):
+def _load_queries(queries, unit, kv_heads, live, GROUP: gl.constexpr):
     q_ptr, q_token, q_head, _ = queries
+    _, head, token, _, _, _, _ = unit
+    head = gl.minimum(head, kv_heads - 1)  # behind the last unit there is none
     m = gl.arange(0, 64, gl.SliceLayout(1, QUERIES))
     dim = gl.arange(0, 128, gl.SliceLayout(0, QUERIES))
     at = q_ptr + token.to(gl.int64) * q_token + (head * GROUP + m) * q_head
-    return gl.load(at[:, None] + dim[None, :], mask=(m < GROUP)[:, None], other=0.0)
+    return gl.load(at[:, None] + dim[None, :], mask=((m < GROUP) & live)[:, None], other=0.0)
 
 
 @gluon.jit
@@ -333,85 +336,3 @@ def _store(results, acc, out_head, GROUP: gl.constexpr):
     dim = gl.arange(0, 128, gl.SliceLayout(0, SUMS))
     at = out_ptr + ((out_head * GROUP + m) * 128)[:, None] + dim[None, :]
     gl.store(at, acc.to(out_ptr.dtype.element_ty), mask=(m < GROUP)[:, None])
-
-
-@gluon.jit
-def _leave_part(
-    work,
-    results,
-    acc,
-    top,
-    total,
-    out_head,
-    unit,
-    tiles,
-    run_begin,
-    GROUP: gl.constexpr,
-    GROUP_PAD: gl.constexpr,
-):
-    """Leave what a program has of the unit (a row's tiles unit.. for one KV head); merge if last.
-
-    A run can cut two units: the one it begins in and the one it ends in, hence two places."""
-    _, partial_ptr, lse_ptr, counters_ptr = results
-    programs, total_tiles, _ = _totals(work)
-    begin_first = run_begin >= unit
-    place = gl.program_id(0) * 2 + gl.where(begin_first, 0, 1)
-    m = gl.arange(0, 64, gl.SliceLayout(1, SUMS))
-    dim = gl.arange(0, 128, gl.SliceLayout(0, SUMS))
-    at = partial_ptr + ((place * GROUP_PAD + m) * 128)[:, None] + dim[None, :]
-    gl.store(at, acc, mask=(m < GROUP)[:, None])
-    lse = top + gl.log2(total)
-    row = gl.arange(0, 64, gl.SliceLayout(1, SCORES))
-    gl.store(lse_ptr + place * GROUP_PAD + row, lse, mask=row < GROUP)
-    first = _program_of(unit, programs, total_tiles)
-    last = _program_of(unit + tiles - 1, programs, total_tiles)
-    gl.thread_barrier()
-    arrived = gl.atomic_add(counters_ptr + first, 1, sem="acq_rel")
-    if arrived == last - first:
-        gl.store(counters_ptr + first, 0)
-        begin = first.to(gl.int64) * total_tiles // programs
-        first_place = first * 2 + gl.where(begin >= unit, 0, 1)
-        _merge(results, out_head, first, last, first_place, GROUP, GROUP_PAD)
-
-
-@gluon.jit
-def _program_of(tile, programs, total_tiles):
-    """Whose run has a tile: run p begins with the tile p * total_tiles // programs."""
-    return (((tile + 1).to(gl.int64) * programs - 1) // total_tiles).to(gl.int32)
-
-
-@gluon.jit
-def _merge(
-    results, out_head, first, last, first_place, GROUP: gl.constexpr, GROUP_PAD: gl.constexpr
-):
-    """Write the sum of the parts of the programs first..last, weighted by 2 ** lse."""
-    out_ptr, partial_ptr, lse_ptr, _ = results
-    PAIRS: gl.constexpr = gl.SliceLayout(2, PARTS)
-    HEADS: gl.constexpr = gl.SliceLayout(0, PAIRS)
-    OUT: gl.constexpr = gl.SliceLayout(0, PARTS)
-    number = gl.arange(0, MERGED, gl.SliceLayout(1, PAIRS))
-    m = gl.arange(0, GROUP_PAD, HEADS)
-    dim = gl.arange(0, 128, gl.SliceLayout(0, OUT))
-    top = gl.full([GROUP_PAD], float("-inf"), gl.float32, HEADS)
-    total = gl.zeros([GROUP_PAD], gl.float32, HEADS)
-    acc = gl.zeros([GROUP_PAD, 128], gl.float32, OUT)
-    for start in range(first, last + 1, MERGED):
-        program = start + number
-        place = gl.where(program == first, first_place, program * 2)
-        cell = place[:, None] * GROUP_PAD + m[None, :]
-        live = (program <= last)[:, None] & (m < GROUP)[None, :]
-        lse = gl.load(lse_ptr + cell, mask=live, other=float("-inf"), cache_modifier=".cg")
-        at = partial_ptr + (cell * 128)[:, :, None] + dim[None, :][None, :, :]
-        part = gl.load(at, mask=live[:, :, None], other=0.0, cache_modifier=".cg")
-        new_top = gl.maximum(top, gl.max(lse, 0))
-        finite_top = gl.where(new_top == float("-inf"), 0.0, new_top)
-        weight = gl.exp2(lse - finite_top[None, :])
-        shrink = gl.exp2(top - finite_top)
-        total = total * shrink + gl.sum(weight, 0)
-        shrink = gl.convert_layout(shrink, gl.SliceLayout(1, OUT))
-        acc = acc * shrink[:, None] + gl.sum(part * weight[:, :, None], 0)
-        top = new_top
-    total = gl.convert_layout(gl.where(total > 0, total, 1.0), gl.SliceLayout(1, OUT))
-    head = gl.arange(0, GROUP_PAD, gl.SliceLayout(1, OUT))
-    at = out_ptr + ((out_head * GROUP + head) * 128)[:, None] + dim[None, :]
-    gl.store(at, (acc / total[:, None]).to(out_ptr.dtype.element_ty), mask=(head < GROUP)[:, None])
