@@ -156,7 +156,10 @@ def _run(work):
 
 @gluon.jit
 def _unit(work, row, head):
-    """A row's tiles for one KV head: (row, head, token, slot, length, tiles before, tiles)."""
+    """A row's tiles for one KV head: (row, head, token, slot, length, tiles before, tiles).
+
+    Units are looked up two ahead, and what they lead to, pages and queries, one: no row's beginning
+    waits for memory three times."""
     rows_ptr, _, _, _ = work
     at = rows_ptr + row * 4
     length = gl.load(at + 2)
@@ -190,17 +193,19 @@ def _produce(
     gdc_launch_dependents()
     _, _, kv_heads, _ = work
     row, tile, head, begin, end = _run(work)
-    unit = _unit(work, row, head)
     step = 0
+    unit = _unit(work, row, head)
+    next_unit = _after(work, unit)
+    first_block = gl.load(_table(unit, block_tables_ptr, table_stride) + tile * 64 // BLOCK_SIZE)
     while begin < end:
-        _row, head, _token, slot, _length, _before, tiles = unit
-        next_unit = _after(work, unit)
-        table = block_tables_ptr + slot.to(gl.int64) * table_stride
+        _row, head, _token, _slot, _length, _before, tiles = unit
+        later_unit = _after(work, next_unit)
+        table = _table(unit, block_tables_ptr, table_stride)
+        next_first = gl.load(_table(next_unit, block_tables_ptr, table_stride))
         stop = gl.minimum(tiles, tile + end - begin)
         begin += stop - tile
-        next_block = gl.load(table + tile * 64 // BLOCK_SIZE)
+        block = first_block
         for at in range(tile, stop):
-            block = next_block
             next_block = gl.load(table + gl.minimum(at + 1, tiles - 1) * 64 // BLOCK_SIZE)
             first = (block * kv_heads + head) * BLOCK_SIZE + at * 64 % BLOCK_SIZE
             stage = step % STAGES
@@ -215,9 +220,16 @@ def _produce(
             tma.async_copy_global_to_shared(k_desc, [first, 64], barrier, k_pages.index(page + 1))
             tma.async_copy_global_to_shared(v_desc, [first, 0], barrier, v_pages.index(page))
             tma.async_copy_global_to_shared(v_desc, [first, 64], barrier, v_pages.index(page + 1))
+            block = next_block
             step += 1
-        unit = next_unit
+        unit, next_unit, first_block = next_unit, later_unit, next_first
         tile = tile * 0
+
+
+@gluon.jit
+def _table(unit, block_tables_ptr, table_stride):
+    _, _, _, slot, _, _, _ = unit
+    return block_tables_ptr + slot.to(gl.int64) * table_stride
 
 
 @gluon.jit
@@ -238,7 +250,6 @@ def _consume(
     row, tile, head, begin, end = _run(work)
     run_begin = begin
     step = 0
-    # A unit is looked up two ahead and its queries one ahead: the pages of the next need no pause.
     unit = _unit(work, row, head)
     next_unit = _after(work, unit)
     q = _load_queries(queries, unit, kv_heads, begin < end, GROUP)
