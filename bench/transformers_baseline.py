@@ -23,7 +23,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench.harness import Request, bounds, draw_requests, model_folder
-from bench.results import Record, add_json_option, record, save
+from bench.results import add_json_option, record, save
 
 TEMPERATURE = 0.6
 PAD_ID = 0
@@ -100,9 +100,11 @@ def static_rate(model: Any, requests: Sequence[Request], size: int) -> float | N
             generate_batch(model, batch)
     except torch.OutOfMemoryError:
         torch.cuda.empty_cache()
-        print(f"batches of {size}: out of memory")
+        print(f"batches of {size}: out of memory", flush=True)
         return None
-    return useful_rate(requests, time.perf_counter() - began)
+    rate = useful_rate(requests, time.perf_counter() - began)
+    print(f"batches of {size}: {rate:,.1f} tok/s", flush=True)
+    return rate
 
 
 def continuous_rate(model: Any, requests: Sequence[Request]) -> float | None:
@@ -142,18 +144,25 @@ def _collect(manager: Any, count: int) -> int:
     return tokens
 
 
-def measure(model: Any, args: argparse.Namespace) -> tuple[list[Record], dict[str, Any]]:
+def measure(model: Any, args: argparse.Namespace) -> None:
+    """The records are saved after each part: the second may stop the whole."""
     top_id = min(10_000, model.config.vocab_size - 1)
     requests = draw_requests(0, args.requests, args.lengths, top_id)
     rates = {size: static_rate(model, requests, size) for size in args.batch_sizes}
-    for size, rate in rates.items():
-        print(f"batches of {size}: {rate or 0:,.1f} tok/s")
     done = [rate for rate in rates.values() if rate]
     records = [record("offline_uniform", 15, "tok/s", [max(done)], "transformers")] if done else []
+    detail = {"static": rates, "requests": args.requests, "model": args.model} | versions()
+    save(args.json, records, detail)
     if not args.no_continuous and (rate := continuous_rate(model, requests)):
         name = "offline_uniform_continuous"
         records.append(record(name, None, "tok/s", [rate], "transformers"))
-    return records, {"static": rates, "requests": args.requests, "model": args.model}
+        save(args.json, records, detail)
+
+
+def versions() -> dict[str, Any]:
+    import torch
+
+    return {"versions": {"torch": torch.__version__, "transformers": transformers().__version__}}
 
 
 def parse() -> argparse.Namespace:
@@ -179,9 +188,7 @@ def main() -> None:
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     with model_folder(args.model) as folder:
-        records, detail = measure(load_model(folder, device), args)
-    versions = {"torch": torch.__version__, "transformers": transformers().__version__}
-    save(args.json, records, {**detail, "versions": versions})
+        measure(load_model(folder, device), args)
 
 
 if __name__ == "__main__":

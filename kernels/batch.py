@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-MAX_RUN_ROWS = 32
+MAX_RUN_ROWS = 64
 """Runs are for batches of up to so many rows."""
 
 
