@@ -47,7 +47,7 @@ class Tokenizer:
         self._codec, self.dropped_spaces = codec_of(decoder)
         self.vocab_size = backend.get_vocab_size(with_added_tokens=True)
         added = backend.get_added_tokens_decoder()
-        self._special_ids = frozenset(i for i, token in added.items() if token.special)
+        self.special_ids = frozenset(i for i, token in added.items() if token.special)
         self._bytes: dict[int, bytes] = {}
         self._template = (
             None if chat_template is None else ChatTemplate(chat_template, special_tokens)
@@ -99,14 +99,14 @@ class Tokenizer:
         """The text of a whole sequence; bytes that are no UTF-8 become U+FFFD."""
         kept = ids
         if skip_special_tokens:
-            kept = [i for i in ids if i not in self._special_ids]
+            kept = [i for i in ids if i not in self.special_ids]
         text = b"".join(map(self.id_to_bytes, kept)).decode("utf-8", "replace")
         spaces = min(self.dropped_spaces, len(text) - len(text.lstrip(" ")))
         return text[spaces:]
 
     def detokenizer(self, skip_special_tokens: bool = True) -> Detokenizer:
         """A fresh incremental decoder of what follows a prompt."""
-        return Detokenizer(self.id_to_bytes, self._special_ids if skip_special_tokens else ())
+        return Detokenizer(self.id_to_bytes, self.special_ids if skip_special_tokens else ())
 
     def render_chat(self, messages: Sequence[Message], /, **options: Any) -> str:
         """The prompt's text; `options` as in `ChatTemplate.render`."""
@@ -126,6 +126,14 @@ class Tokenizer:
             known = self._bytes[token_id] = b"" if piece is None else self._codec(piece)
         return known
 
+    def vocabulary(self, size: int) -> list[bytes]:
+        """The bytes of the ids 0 to size - 1, not remembered: for use at a start."""
+        tokens = [b""] * size
+        for piece, token_id in self._backend.get_vocab(with_added_tokens=True).items():
+            if token_id < size:
+                tokens[token_id] = self._codec(piece)
+        return tokens
+
     def token_text(self, token_id: int) -> str:
         """One token for a reader, as logprobs show it."""
         return self.id_to_bytes(token_id).decode("utf-8", "replace")
@@ -135,7 +143,7 @@ class Tokenizer:
         return self._backend.id_to_token(token_id) or ""
 
     def is_special(self, token_id: int) -> bool:
-        return token_id in self._special_ids
+        return token_id in self.special_ids
 
 
 def _read_json(path: Path) -> dict[str, Any]:
