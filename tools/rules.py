@@ -17,6 +17,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "octavo.shared": ("octavo.shared",),
     "octavo.kernels": ("octavo.kernels", "octavo.shared"),
     "octavo.services.frontend": ("octavo.services.frontend", "octavo.shared"),
+    "octavo.services.grammar": ("octavo.services.grammar", "octavo.shared"),
     "octavo.services.scheduler": ("octavo.services.scheduler", "octavo.shared"),
     "octavo.services.worker": ("octavo.services.worker", "octavo.kernels", "octavo.shared"),
     "octavo.services.demo": ("octavo.services.demo", "octavo.shared"),
@@ -32,6 +33,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
 WITHOUT_TORCH = (
     "octavo.shared",
     "octavo.services.frontend",
+    "octavo.services.grammar",
     "octavo.services.scheduler",
     "octavo.services.supervisor",
     "octavo.services.library",

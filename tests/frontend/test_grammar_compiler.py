@@ -1,0 +1,277 @@
+"""The compiler and its helper process: verdicts, limits, deaths."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from grammar_hostile import COSTLY, HOSTILE
+from grammar_schemas import ENDLESS, closed
+from grammar_walks import EOS, MODEL, PADDED
+
+from octavo.services.frontend.grammar_compiler import GrammarCompiler
+from octavo.services.frontend.grammar_helper import Helper
+from octavo.shared.errors import InvalidRequest, Overloaded
+from octavo.shared.grammar.compiling import TOO_COMPLEX
+from octavo.shared.grammar.helper import HelperConfig
+from octavo.shared.grammar.json_schema import schema_spec
+from octavo.shared.grammar.request import request_grammar
+from octavo.shared.grammar.spec import GrammarSpec
+
+CONFIG = HelperConfig(tokenizer=str(MODEL), vocab_size=PADDED, eos_token_ids=EOS)
+QUICK = HelperConfig(
+    tokenizer=str(MODEL),
+    vocab_size=PADDED,
+    eos_token_ids=EOS,
+    cpu_seconds=0.3,
+    memory_bytes=1 << 28,
+)
+GOOD = GrammarSpec("regex", "good")
+SLOW = GrammarSpec("lark", HOSTILE["terminals that intersect"]["grammar"])
+
+Test = Callable[[GrammarCompiler, Helper], Awaitable[None]]
+
+
+def run(test: Test, config: HelperConfig = QUICK, **limits: Any) -> None:
+    """Run `test` beside one helper, which is gone afterwards."""
+
+    async def main() -> None:
+        helper = Helper(config)
+        compiler = GrammarCompiler([helper], **limits)
+        try:
+            await test(compiler, helper)
+        finally:
+            await compiler.close()
+        assert helper.pid is None
+
+    asyncio.run(main())
+
+
+async def refused(compiler: GrammarCompiler, spec: GrammarSpec) -> str:
+    with pytest.raises(InvalidRequest) as caught:
+        await compiler.check(spec, "field")
+    assert caught.value.param == "field"
+    assert caught.value.status == 400
+    return caught.value.message
+
+
+def test_verdicts() -> None:
+    async def test(compiler: GrammarCompiler, helper: Helper) -> None:
+        await compiler.start()
+        first = helper.pid
+        assert await compiler.check(GOOD, "field") == GOOD
+        gbnf = await compiler.check(GrammarSpec("ebnf", 'root ::= "a" | "b"'), "field")
+        assert gbnf.kind == "lark"
+        lark = await compiler.check(GrammarSpec("ebnf", 'start: "a"'), "field")
+        assert lark == GrammarSpec("lark", 'start: "a"')
+        assert "unclosed group" in await refused(compiler, GrammarSpec("regex", "("))
+        assert "unknown name" in await refused(compiler, GrammarSpec("lark", "start: foo"))
+        assert "root" in await refused(compiler, GrammarSpec("ebnf", 'x ::= "a"'))
+        for schema in ENDLESS:
+            assert "no text" in await refused(compiler, schema_spec(schema, "field"))
+        assert helper.pid == first
+
+    run(test)
+
+
+def test_the_same_question_is_asked_once() -> None:
+    async def test(compiler: GrammarCompiler, helper: Helper) -> None:
+        asked: list[GrammarSpec] = []
+        answer = helper.ask
+
+        async def ask(spec: GrammarSpec) -> Any:
+            asked.append(spec)
+            return await answer(spec)
+
+        helper.ask = ask  # type: ignore[method-assign]
+        await asyncio.gather(*(compiler.check(GOOD, "field") for _ in range(5)))
+        await compiler.check(GOOD, "field")
+        bad = GrammarSpec("regex", "(")
+        assert await refused(compiler, bad) == await refused(compiler, bad)
+        assert asked == [GOOD, bad]
+
+    run(test)
+
+
+def test_hostile_grammars_are_refused_in_time() -> None:
+    async def test(compiler: GrammarCompiler, helper: Helper) -> None:
+        for name, fields in HOSTILE.items():
+            began = time.monotonic()
+            with pytest.raises(InvalidRequest) as caught:
+                spec = request_grammar(None, fields)
+                assert spec is not None
+                await compiler.check(spec, "field")
+            assert time.monotonic() - began < 10, name
+            assert len(caught.value.message) < 1000, name
+            assert await compiler.check(GOOD, "field") == GOOD, name
+
+    run(test)
+
+
+def test_costly_grammars_get_an_answer() -> None:
+    async def test(compiler: GrammarCompiler, helper: Helper) -> None:
+        for fields in COSTLY.values():
+            spec = request_grammar(None, fields)
+            assert spec is not None
+            assert (await compiler.check(spec, "field")).text
+
+    run(test, CONFIG)
+
+
+def test_too_much_time_is_the_clients_error_and_remembered() -> None:
+    async def test(compiler: GrammarCompiler, helper: Helper) -> None:
+        assert TOO_COMPLEX in await refused(compiler, SLOW)
+        began = time.monotonic()
+        assert TOO_COMPLEX in await refused(compiler, SLOW)
+        assert time.monotonic() - began < 0.1
+
+    run(test)
+
+
+async def kill_once_busy(helper: Helper, ignore: int | None) -> int:
+    """SIGKILL the helper that works; returns its pid."""
+    async with asyncio.timeout(20):
+        while helper.pid in (None, ignore):
+            await asyncio.sleep(0.01)
+        pid = helper.pid
+        assert pid is not None
+        while not helper.asking:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)  # it is in the middle of it
+    os.kill(pid, signal.SIGKILL)
+    return pid
+
+
+def test_a_helper_killed_at_work_is_replaced_and_asked_again() -> None:
+    async def test(compiler: GrammarCompiler, helper: Helper) -> None:
+        await compiler.start()
+        question = asyncio.create_task(refused(compiler, SLOW))
+        first = await kill_once_busy(helper, None)
+        assert TOO_COMPLEX in await question
+        assert helper.pid != first
+        assert await compiler.check(GOOD, "field") == GOOD
+
+    run(test)
+
+
+def test_a_helper_killed_while_idle_is_replaced() -> None:
+    async def test(compiler: GrammarCompiler, helper: Helper) -> None:
+        await compiler.start()
+        assert helper.pid is not None
+        os.kill(helper.pid, signal.SIGKILL)
+        assert await compiler.check(GOOD, "field") == GOOD
+
+    run(test)
+
+
+def test_a_grammar_that_kills_every_helper_is_refused() -> None:
+    async def test(compiler: GrammarCompiler, helper: Helper) -> None:
+        await compiler.start()
+        question = asyncio.create_task(refused(compiler, SLOW))
+        first = await kill_once_busy(helper, None)
+        await kill_once_busy(helper, first)
+        assert TOO_COMPLEX in await question
+
+    run(test)
+
+
+def test_too_many_questions_at_once() -> None:
+    async def test(compiler: GrammarCompiler, helper: Helper) -> None:
+        await compiler.start()
+        waiting = [asyncio.create_task(refused(compiler, SLOW))]
+        waiting.append(asyncio.create_task(_good(compiler, 1)))
+        await asyncio.sleep(0)
+        with pytest.raises(Overloaded) as caught:
+            await compiler.check(GrammarSpec("regex", "c"), "field")
+        assert caught.value.status == 503
+        await asyncio.gather(*waiting)
+        assert await compiler.check(GOOD, "field") == GOOD
+
+    run(test, max_waiting=1)
+
+
+async def _good(compiler: GrammarCompiler, number: int) -> str:
+    spec = GrammarSpec("regex", f"x{number}")
+    return (await compiler.check(spec, "field")).text
+
+
+def test_nobody_waits_for_ever() -> None:
+    async def test(compiler: GrammarCompiler, helper: Helper) -> None:
+        await compiler.start()
+        slow = asyncio.create_task(refused(compiler, SLOW))
+        await asyncio.sleep(0)
+        with pytest.raises(Overloaded):
+            await compiler.check(GOOD, "field")
+        await slow
+
+    run(test, wait_seconds=0.1)
+
+
+def test_a_client_that_leaves_does_not_disturb_the_others() -> None:
+    async def test(compiler: GrammarCompiler, helper: Helper) -> None:
+        await compiler.start()
+        leaving = asyncio.create_task(compiler.check(GOOD, "field"))
+        staying = asyncio.create_task(compiler.check(GOOD, "field"))
+        await asyncio.sleep(0)
+        leaving.cancel()
+        assert await staying == GOOD
+        assert await compiler.check(GrammarSpec("regex", "next"), "field")
+
+    run(test)
+
+
+def test_a_helper_that_does_not_start_is_our_fault() -> None:
+    async def main() -> None:
+        command = (sys.executable, "-c", "raise SystemExit(3)")
+        compiler = GrammarCompiler([Helper(CONFIG, command)])
+        await compiler.start()
+        with pytest.raises(Overloaded):
+            await compiler.check(GOOD, "field")
+        await compiler.close()
+
+    asyncio.run(main())
+
+
+def test_the_helper_ends_with_its_parent() -> None:
+    async def test(compiler: GrammarCompiler, helper: Helper) -> None:
+        await compiler.start()
+        process = helper._process
+        assert process is not None and process.stdin is not None
+        process.stdin.close()
+        async with asyncio.timeout(10):
+            assert await process.wait() == 0
+        helper._process = None
+
+    run(test)
+
+
+@pytest.mark.slow
+def test_ten_thousand_schemas_cost_little_memory() -> None:
+    """FAULTS.md, class E: RSS grows by at most 100 MiB, here and in the helper."""
+
+    async def test(compiler: GrammarCompiler, helper: Helper) -> None:
+        await compiler.start()
+        pid = helper.pid
+        before: list[int] = []
+        for number in range(10_000):
+            schema = closed({f"p{number}": {"type": "string", "pattern": f"^x{number}+$"}})
+            await compiler.check(schema_spec(schema, "field"), "field")
+            if number == 100:
+                before = [_resident(pid), _resident(None)]
+        assert helper.pid == pid
+        growth = [_resident(pid) - before[0], _resident(None) - before[1]]
+        assert max(growth) < 100 << 20, json.dumps(growth)
+
+    run(test, CONFIG)
+
+
+def _resident(pid: int | None) -> int:
+    return int(Path(f"/proc/{pid or 'self'}/statm").read_text().split()[1]) * 4096
