@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import msgspec
 
 from octavo.shared.errors import InvalidRequest
+from octavo.shared.grammar.spec import GrammarSpec
 
 MAX_N = 16
 MAX_LOGPROBS = 20
@@ -30,6 +31,11 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     log-probability and the k most likely ones, of the raw model distribution (before temperature,
     penalties and masks); `prompt_logprobs` asks the same for each prompt token but the first.
     `eos_token_ids` is filled in by the edge from the model's files, never by a client.
+
+    `allowed_token_ids` None allows all. `bad_words_ids` are the ways in which the tokenizer writes
+    `bad_words`; the edge fills them in. `grammar` holds for what follows `reasoning_end_ids` in the
+    output, from its start where they are empty. After `thinking_token_budget` tokens of output
+    without `reasoning_end_ids` these ids are forced.
     """
 
     n: int = 1
@@ -50,6 +56,12 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     logprobs: int | None = None
     prompt_logprobs: int | None = None
     logit_bias: dict[int, float] = msgspec.field(default_factory=dict)
+    allowed_token_ids: list[int] | None = None
+    bad_words: list[str] = msgspec.field(default_factory=list)
+    bad_words_ids: list[list[int]] = msgspec.field(default_factory=list)
+    grammar: GrammarSpec | None = None
+    thinking_token_budget: int | None = None
+    reasoning_end_ids: list[int] = msgspec.field(default_factory=list)
     skip_special_tokens: bool = True
     eos_token_ids: list[int] = msgspec.field(default_factory=list)
 

@@ -53,10 +53,27 @@ class PromptLogprob(Reply, kw_only=True):
 PromptLogprobList = list[dict[int, PromptLogprob] | None]
 
 
+class FunctionCall(Reply, kw_only=True):
+    name: str
+    arguments: str
+    """JSON text."""
+
+
+class ToolCall(Reply, kw_only=True):
+    id: str
+    type: str = "function"
+    function: FunctionCall
+
+
 class Message(Reply, kw_only=True):
-    content: str
+    """`content` is null where there are only tool calls; reasoning has two names, both known."""
+
+    content: str | None
     role: str = "assistant"
     refusal: None = None
+    reasoning: str | UnsetType = UNSET
+    reasoning_content: str | UnsetType = UNSET
+    tool_calls: list[ToolCall] | UnsetType = UNSET
 
 
 class ChatChoice(Reply, kw_only=True):
@@ -79,9 +96,26 @@ class CompletionChoice(Reply, kw_only=True):
     prompt_logprobs: PromptLogprobList | UnsetType = UNSET
 
 
+class FunctionDelta(Reply, kw_only=True):
+    name: str | UnsetType = UNSET
+    arguments: str | UnsetType = UNSET
+
+
+class ToolCallDelta(Reply, kw_only=True):
+    """The first delta of a call has its id, type and name; later ones add to its arguments."""
+
+    index: int
+    id: str | UnsetType = UNSET
+    type: str | UnsetType = UNSET
+    function: FunctionDelta
+
+
 class ChatDelta(Reply, kw_only=True):
     role: str | UnsetType = UNSET
     content: str | UnsetType = UNSET
+    reasoning: str | UnsetType = UNSET
+    reasoning_content: str | UnsetType = UNSET
+    tool_calls: list[ToolCallDelta] | UnsetType = UNSET
 
 
 class ChatChunkChoice(Reply, kw_only=True):

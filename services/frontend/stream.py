@@ -16,7 +16,6 @@ from msgspec import UNSET, UnsetType
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from octavo.services.frontend.edge import error_body
 from octavo.services.frontend.generation import Generation
 from octavo.services.frontend.inbox import ClientGone
 from octavo.services.frontend.replies import Reply, Usage
@@ -34,22 +33,32 @@ _encode = msgspec.json.Encoder().encode
 
 
 class ChunkWriter(Protocol):
-    """How one kind of completion writes its chunks."""
+    """How one kind of answer writes itself, as whole events."""
 
     wants_every_token: bool
     """Whether a chunk without text still says something (logprobs, token ids)."""
 
     def chunk(
         self, index: int, delta: Delta, first: bool, usage: Usage | UnsetType | None
-    ) -> Reply:
-        """News of choice `index`; `first`: the first chunk of that choice."""
+    ) -> list[bytes]:
+        """News of choice `index`; `first`: the first of that choice. May have nothing to say."""
 
-    def usage_chunk(self, usage: Usage) -> Reply:
-        """The last chunk: no choices, only usage."""
+    def ending(self, usage: Usage | None) -> list[bytes]:
+        """What follows the last news; `usage` where the client asked for it."""
+
+    def error(self, error: OctavoError) -> list[bytes]:
+        """What takes the place of the rest."""
 
 
-def event(reply: Reply) -> bytes:
-    return b"data: " + _encode(reply) + b"\n\n"
+def event(reply: Reply, name: str = "") -> bytes:
+    """One server-sent event; `name` is its type, none for the API's own."""
+    kind = b"event: %s\n" % name.encode() if name else b""
+    return b"%sdata: %s\n\n" % (kind, _encode(reply))
+
+
+def completion_ending(usage_chunk: Reply | None) -> list[bytes]:
+    """How both kinds of completion end."""
+    return [DONE] if usage_chunk is None else [event(usage_chunk), DONE]
 
 
 class EventStream(Response):
@@ -98,12 +107,12 @@ class EventStream(Response):
                     return
                 news = await self._generation.next(KEEP_ALIVE_SECONDS)
         except OctavoError as error:
-            yield event(error_body(error))
+            yield b"".join(self._writer.error(error))
         except ClientGone:
             raise
         except Exception:
             log.exception("a stream failed")
-            yield event(error_body(OctavoError("")))
+            yield b"".join(self._writer.error(OctavoError("")))
 
     def _news(self, news: list[tuple[int, Delta]]) -> bytes:
         return b"".join(self._chunk(index, delta) for index, delta in news)
@@ -114,7 +123,7 @@ class EventStream(Response):
         if not (delta.text or first or finished or self._writer.wants_every_token):
             return b""
         self._started_choices.add(index)
-        return event(self._writer.chunk(index, delta, first, self._usage()))
+        return b"".join(self._writer.chunk(index, delta, first, self._usage()))
 
     def _usage(self) -> Usage | UnsetType | None:
         """On every chunk where asked for; null where only the last chunk carries it."""
@@ -123,6 +132,5 @@ class EventStream(Response):
         return self._generation.usage() if self._options.continuous_usage_stats else None
 
     def _ending(self) -> bytes:
-        if not self._options.include_usage:
-            return DONE
-        return event(self._writer.usage_chunk(self._generation.usage())) + DONE
+        usage = self._generation.usage() if self._options.include_usage else None
+        return b"".join(self._writer.ending(usage))

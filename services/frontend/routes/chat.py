@@ -7,7 +7,7 @@ from msgspec import UNSET, UnsetType
 from starlette.requests import Request
 from starlette.responses import Response
 
-from octavo.services.frontend.edge import cache_salt, json_response, read_json
+from octavo.services.frontend.edge import cache_salt, error_body, json_response, read_json
 from octavo.services.frontend.generation import Generation
 from octavo.services.frontend.logprobs import LogprobWriter
 from octavo.services.frontend.parameters import (
@@ -29,7 +29,8 @@ from octavo.services.frontend.replies import (
 )
 from octavo.services.frontend.schema import ChatRequest
 from octavo.services.frontend.service import Head, Service, service_of
-from octavo.services.frontend.stream import EventStream
+from octavo.services.frontend.stream import EventStream, completion_ending, event
+from octavo.shared.errors import OctavoError
 from octavo.shared.text.logprobs import TokenLogprob
 from octavo.shared.text.output import Delta
 
@@ -100,7 +101,7 @@ class ChatWriter:
 
     def chunk(
         self, index: int, delta: Delta, first: bool, usage: Usage | UnsetType | None
-    ) -> ChatChunk:
+    ) -> list[bytes]:
         output = self._generation.outputs[index]
         choice = ChatChunkChoice(
             index=index,
@@ -113,10 +114,13 @@ class ChatWriter:
         chunk = self._chunk([choice], usage)
         if first and index == 0:
             chunk.prompt_token_ids = self._ids(self._generation.prompt(0).ids)
-        return chunk
+        return [event(chunk)]
 
-    def usage_chunk(self, usage: Usage) -> ChatChunk:
-        return self._chunk([], usage)
+    def ending(self, usage: Usage | None) -> list[bytes]:
+        return completion_ending(None if usage is None else self._chunk([], usage))
+
+    def error(self, error: OctavoError) -> list[bytes]:
+        return [event(error_body(error))]
 
     def _chunk(self, choices: list[ChatChunkChoice], usage: Usage | UnsetType | None) -> ChatChunk:
         return ChatChunk(

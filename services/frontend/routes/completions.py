@@ -7,7 +7,7 @@ from msgspec import UNSET, UnsetType
 from starlette.requests import Request
 from starlette.responses import Response
 
-from octavo.services.frontend.edge import cache_salt, json_response, read_json
+from octavo.services.frontend.edge import cache_salt, error_body, json_response, read_json
 from octavo.services.frontend.generation import Generation
 from octavo.services.frontend.logprobs import LogprobWriter, text_offsets
 from octavo.services.frontend.parameters import (
@@ -26,7 +26,8 @@ from octavo.services.frontend.replies import (
 )
 from octavo.services.frontend.schema import CompletionRequest
 from octavo.services.frontend.service import Head, Service, service_of
-from octavo.services.frontend.stream import EventStream
+from octavo.services.frontend.stream import EventStream, completion_ending, event
+from octavo.shared.errors import OctavoError
 from octavo.shared.sampling import SamplingParams
 from octavo.shared.text.logprobs import TokenLogprob
 from octavo.shared.text.output import Delta
@@ -95,16 +96,19 @@ class CompletionWriter:
 
     def chunk(
         self, index: int, delta: Delta, first: bool, usage: Usage | UnsetType | None
-    ) -> Completion:
+    ) -> list[bytes]:
         choice = CompletionChoice(
             index=index,
             text=(self._echoed(index) if first else "") + delta.text,
             logprobs=self._of(index, delta.token_ids, delta.logprobs, delta.offsets, first),
         )
-        return self._completion([self._with_ending(choice, delta.token_ids, first)], usage)
+        return [event(self._completion([self._with_ending(choice, delta.token_ids, first)], usage))]
 
-    def usage_chunk(self, usage: Usage) -> Completion:
-        return self._completion([], usage)
+    def ending(self, usage: Usage | None) -> list[bytes]:
+        return completion_ending(None if usage is None else self._completion([], usage))
+
+    def error(self, error: OctavoError) -> list[bytes]:
+        return [event(error_body(error))]
 
     def _choice(self, index: int) -> CompletionChoice:
         output = self._generation.outputs[index]
