@@ -182,6 +182,10 @@ def apply_penalties(
     _on(logits, "penalties").apply_penalties(logits, slots, counts, presence, frequency, repetition)
 
 
+def apply_bitmask(logits: torch.Tensor, rows: torch.Tensor, masks: torch.Tensor) -> None:
+    _on(logits, "bitmask").apply_bitmask(logits, rows, masks)
+
+
 def token_logprobs(
     logits: torch.Tensor, ids: torch.Tensor, k: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -11,10 +11,16 @@ import itertools
 import torch
 
 from octavo.kernels.batch import ForwardBatch, WorkLists
-from octavo.kernels.reference_sampling import apply_penalties, sample, token_logprobs
+from octavo.kernels.reference_sampling import (
+    apply_bitmask,
+    apply_penalties,
+    sample,
+    token_logprobs,
+)
 
 __all__ = [
     "add_rms_norm",
+    "apply_bitmask",
     "apply_penalties",
     "gated_linear",
     "linear",

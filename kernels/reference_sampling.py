@@ -167,6 +167,16 @@ def apply_penalties(
     logits.sub_(presence[:, None] * (outputs > 0))
 
 
+def apply_bitmask(logits: torch.Tensor, rows: torch.Tensor, masks: torch.Tensor) -> None:
+    """Set to -inf in logits [n, V] what masks int32[m, words] of rows int64[m] do not allow.
+
+    Bit `i % 32` of word `i // 32` stands for id i; 1 is allowed.
+    """
+    ids = torch.arange(logits.shape[1], device=logits.device)
+    allowed = (masks[:, ids // 32] >> (ids % 32)) & 1
+    logits[rows] = logits[rows].masked_fill(allowed == 0, float("-inf"))
+
+
 def token_logprobs(
     logits: torch.Tensor, ids: torch.Tensor, k: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

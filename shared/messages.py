@@ -4,8 +4,8 @@ Numbers travel column-wise: a `bytes` field documented as `int32[n]` is the arra
 memory (`pack` and `unpack`). Four crossings, in the order of a request's life:
 
     frontend  -> scheduler   ToScheduler   Hello | Submit | Abort | MetricsQuery
-    scheduler -> worker      ToWorker      StepPlan | Stop
-    worker    -> scheduler   FromWorker    WorkerReady | StepResult
+    scheduler -> worker      ToWorker      StepPlan | PrepareGrammar | DropGrammar | Stop
+    worker    -> scheduler   FromWorker    WorkerReady | GrammarReady | StepResult
     scheduler -> frontend    ToFrontend    Outputs | EngineStats | MetricsText
 """
 
@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from octavo.shared.grammar.spec import GrammarSpec
 from octavo.shared.sampling import SamplingParams
 
 Ints: TypeAlias = npt.NDArray[np.int32]
@@ -28,6 +29,8 @@ NO_TOKEN = -1
 """In StepResult.token_ids: the row had prompt tokens left to compute, nothing was sampled."""
 INVALID_TOKEN = -2
 """In StepResult.token_ids: the row's logits held NaN; the request must end with an error."""
+STUCK_TOKEN = -3
+"""In StepResult.token_ids: the request's constraints left no id; it must end with an error."""
 
 
 def pack(values: Any) -> bytes:
@@ -149,7 +152,20 @@ class Stop(Message):
     """Finish what is in flight and exit."""
 
 
-ToWorker: TypeAlias = StepPlan | Stop
+class PrepareGrammar(Message):
+    """Compile a grammar, and keep it until it is dropped. Requests name it by its `spec`."""
+
+    number: int
+    spec: GrammarSpec
+
+
+class DropGrammar(Message):
+    """No request that may still get a slot needs the grammar."""
+
+    number: int
+
+
+ToWorker: TypeAlias = StepPlan | PrepareGrammar | DropGrammar | Stop
 
 
 # --- worker -> scheduler --------------------------------------------------------------------
@@ -169,7 +185,7 @@ class PromptLogprobs(Item):
 
 
 class StepResult(Message):
-    """`token_ids` int32[n], aligned with the plan's rows: an id, NO_TOKEN or INVALID_TOKEN.
+    """`token_ids` int32[n], aligned with the plan's rows: an id, or one of the negative values.
 
     `logprob_rows` int32[m]: the plan rows that asked for logprobs and sampled; `logprobs` theirs.
     `forward_seconds`: device time of the step where known, else wall time.
@@ -183,7 +199,15 @@ class StepResult(Message):
     forward_seconds: float = 0.0
 
 
-FromWorker: TypeAlias = WorkerReady | StepResult
+class GrammarReady(Message):
+    """PrepareGrammar `number` has been carried out by this rank, or `failed`."""
+
+    rank: int
+    number: int
+    failed: bool = False
+
+
+FromWorker: TypeAlias = WorkerReady | GrammarReady | StepResult
 
 
 # --- scheduler -> frontend ------------------------------------------------------------------
@@ -200,8 +224,8 @@ class Finished(Item):
     """The request is over; its last tokens, if any, are in this same message.
 
     `stop_id`: the id of `stop_ids` that ended it (it is also the last emitted token).
-    `error`: a code (`numerical_error`, `overloaded`, `too_long`, `internal_error`) with
-    `message`, when reason is "error".
+    `error`: a code (`numerical_error`, `overloaded`, `too_long`, `constraint_error`,
+    `internal_error`) with `message`, when reason is "error".
     """
 
     request_id: bytes

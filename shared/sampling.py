@@ -71,9 +71,20 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
 
     @property
     def stop_ids(self) -> frozenset[int]:
-        """Every token id that ends the output."""
-        eos: Sequence[int] = () if self.ignore_eos else self.eos_token_ids
+        """Every token id that ends the output; a grammar ends by an EOS, ignored or not."""
+        ignored = self.ignore_eos and self.grammar is None
+        eos: Sequence[int] = () if ignored else self.eos_token_ids
         return frozenset(self.stop_token_ids).union(eos)
+
+    @property
+    def is_constrained(self) -> bool:
+        """Whether what may come next depends on masks."""
+        return bool(
+            self.grammar is not None
+            or self.allowed_token_ids is not None
+            or self.bad_words_ids
+            or (self.thinking_token_budget is not None and self.reasoning_end_ids)
+        )
 
     @property
     def has_penalties(self) -> bool:

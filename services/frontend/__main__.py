@@ -14,9 +14,11 @@ import uvloop
 
 from octavo.services.frontend.app import create_app
 from octavo.services.frontend.engine_client import HEALTHY_SECONDS, EngineClient
+from octavo.services.frontend.grammar_compiler import GrammarCompiler
 from octavo.services.frontend.server import create_server, serve
 from octavo.services.frontend.service import Service
 from octavo.shared.config import FRONTEND_SOCKET, ProcessConfig
+from octavo.shared.grammar.helper import HelperConfig
 from octavo.shared.messages import ToFrontend, ToScheduler
 from octavo.shared.process import ENGINE_GONE, Child, run_child
 from octavo.shared.text.tokenizer import Tokenizer
@@ -49,10 +51,12 @@ async def _run(child: Child, listener: socket.socket, tokenizer: Tokenizer) -> N
     # The engine reports every second: the first client should not find it unseen.
     await _first_of(stop, engine.seen, timeout=HEALTHY_SECONDS)
     if not stop.is_set():
-        server = child.config.server
-        app = create_app(Service(server, child.config.model, tokenizer, engine))
+        server, model = child.config.server, child.config.model
+        grammars = GrammarCompiler.of(HelperConfig.of(server.engine, model))
+        app = create_app(Service(server, model, tokenizer, engine, grammars))
         uvicorn_server = create_server(app, server.shutdown_timeout)
         await serve(uvicorn_server, listener, engine, stop, server.shutdown_timeout)
+        await grammars.close()
     await _end(listening)
     spoke.close()
 

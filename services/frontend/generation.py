@@ -12,7 +12,14 @@ from octavo.services.frontend.engine_client import EngineClient
 from octavo.services.frontend.inbox import Inbox, Piece
 from octavo.services.frontend.prompts import Prompt
 from octavo.services.frontend.replies import PromptTokensDetails, Usage
-from octavo.shared.errors import ContextTooLong, EngineDead, OctavoError, Overloaded, RequestFailed
+from octavo.shared.errors import (
+    ContextTooLong,
+    EngineDead,
+    InvalidRequest,
+    OctavoError,
+    Overloaded,
+    RequestFailed,
+)
 from octavo.shared.messages import Finished
 from octavo.shared.sampling import SamplingParams
 from octavo.shared.text.logprobs import TokenLogprob
@@ -125,6 +132,8 @@ def _error_of(finished: Finished) -> OctavoError:
             return ContextTooLong(finished.message or "The request does not fit into the context.")
         case "engine_dead":
             return EngineDead(finished.message or "The engine is not running.")
+        case "constraint_error":
+            return InvalidRequest(finished.message or "The constraints exclude each other.")
         case "numerical_error":
             return RequestFailed(
                 "The model's output is not a number for this request.", code="numerical_error"

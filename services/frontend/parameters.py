@@ -10,6 +10,7 @@ from octavo.services.frontend.schema import (
 )
 from octavo.shared.config import ModelInfo
 from octavo.shared.errors import ContextTooLong, InvalidRequest
+from octavo.shared.grammar.spec import GrammarSpec
 from octavo.shared.sampling import MAX_LOGPROBS, SamplingParams
 
 _PRIORITY_LIMIT = 2**31 - 1
@@ -30,6 +31,7 @@ def sampling_params(
     max_tokens: int | None,
     logprobs: int | None,
     prompt_logprobs: int | None,
+    grammar: GrammarSpec | None,
 ) -> SamplingParams:
     """Verified parameters; `max_tokens` has been through `output_limit`."""
     numbers = {name: _number(request, model, name) for name in _NUMBERS}
@@ -52,6 +54,7 @@ def sampling_params(
         min_tokens=request.min_tokens or 0,
         logprobs=logprobs,
         prompt_logprobs=prompt_logprobs,
+        grammar=grammar,
         logit_bias=request.logit_bias or {},
         skip_special_tokens=request.skip_special_tokens is not False,
         eos_token_ids=model.eos_token_ids,

@@ -58,7 +58,7 @@ class GenerationRequest(msgspec.Struct, kw_only=True):
     cache_salt: str | None = None
 
     response_format: dict[str, Any] | None = None
-    structured_outputs: Refused = None
+    structured_outputs: dict[str, Any] | None = None
     guided_json: Refused = None
     guided_regex: Refused = None
     guided_choice: Refused = None
@@ -80,9 +80,6 @@ class GenerationRequest(msgspec.Struct, kw_only=True):
 
     def refuse(self) -> None:
         """Raise InvalidRequest for a field that this server cannot honour."""
-        kind = (self.response_format or {}).get("type", "text")
-        if kind != "text":
-            raise _unsupported("response_format")
         for name in _refused_fields(type(self)):
             if getattr(self, name) not in _HARMLESS:
                 raise _unsupported(name)

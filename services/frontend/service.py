@@ -11,6 +11,7 @@ import msgspec
 from starlette.requests import Request
 
 from octavo.services.frontend.engine_client import EngineClient
+from octavo.services.frontend.grammar_compiler import GrammarCompiler
 from octavo.shared.config import ModelInfo, ServerConfig
 from octavo.shared.errors import ModelNotFound
 from octavo.shared.text.tokenizer import Tokenizer
@@ -23,6 +24,7 @@ class Service:
     model: ModelInfo
     tokenizer: Tokenizer
     engine: EngineClient
+    grammars: GrammarCompiler
     started: int = field(default_factory=lambda: int(time.time()))
 
     @property

@@ -10,10 +10,12 @@ from octavo.services.scheduler.scheduler import Scheduler
 from octavo.services.scheduler.worker_group import WorkerGroup
 from octavo.shared.messages import (
     Abort,
+    GrammarReady,
     Hello,
     MetricsQuery,
     MetricsText,
     Outputs,
+    StepResult,
     Submit,
     ToFrontend,
     ToScheduler,
@@ -86,12 +88,18 @@ class Engine:
 
     def _update(self) -> list[tuple[bytes, Outputs]]:
         outputs: list[tuple[bytes, Outputs]] = []
-        while (result := self._workers.receive()) is not None:
-            outputs += self._scheduler.update(result)
+        while (message := self._workers.receive()) is not None:
+            match message:
+                case StepResult():
+                    outputs += self._scheduler.update(message)
+                case GrammarReady():
+                    self._scheduler.on_grammar(message)
         return outputs
 
     def _dispatch(self) -> None:
         """Before the replies go out: the workers come first."""
+        for order in self._scheduler.take_orders():
+            self._workers.broadcast(order)
         while self._scheduler.num_in_flight < MAX_STEPS_IN_FLIGHT:
             if (plan := self._scheduler.schedule()) is None:
                 return

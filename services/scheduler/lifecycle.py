@@ -11,6 +11,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Iterator
 
+from octavo.services.scheduler.grammar_gate import GrammarGate
 from octavo.services.scheduler.kv_blocks import KVBlocks
 from octavo.services.scheduler.limits import Limits
 from octavo.services.scheduler.metrics import Metrics
@@ -27,6 +28,7 @@ MESSAGES = {
     "numerical_error": "The model produced invalid numbers for this request.",
     "overloaded": "Too many requests are queued.",
     "too_long": "The request needs more KV cache than this server has.",
+    "constraint_error": "The request's constraints leave no token that could follow.",
     "internal_error": "The request failed inside the engine.",
 }
 
@@ -46,6 +48,7 @@ class Lifecycle:
         self.slots = Slots(limits)
         self.outbox = Outbox()
         self.waiting = WaitingQueue()
+        self.gate = GrammarGate()
         self.requests: dict[bytes, Request] = {}
         self.running: dict[int, Request] = {}
         self.filling: dict[int, Request] = {}
@@ -53,7 +56,16 @@ class Lifecycle:
 
     def enqueue(self, request: Request) -> None:
         self.requests[request.request_id] = request
-        self.waiting.add(request)
+        if not self.gate.must_wait(request):
+            self.waiting.add(request)
+
+    def on_grammar(self, number: int, failed: bool) -> None:
+        """The workers have compiled a grammar, or could not."""
+        for request in self.gate.opened(number, failed):
+            if failed:
+                self.finish(request, "error", error="internal_error")
+            else:
+                self.waiting.add(request)
 
     def admit(self, request: Request, hits: list[int]) -> int:
         """A waiting request takes a slot and all blocks that it needs by now; returns the slot."""
@@ -90,6 +102,8 @@ class Lifecycle:
         request.over = True
         self._leave(request, publish=error is None)
         self.waiting.discard(request)
+        for other in self.gate.leave(request):
+            self.waiting.add(other)
         self.requests.pop(request.request_id, None)
         self.refuse(request.peer, request.request_id, reason, stop_id, error)
         self.metrics.on_finish(request, reason)

@@ -62,8 +62,10 @@ class Request:
 
     @property
     def min_len(self) -> int:
-        """Length from which a stop id ends the sequence."""
-        return self.prompt_len + self.sampling.min_tokens
+        """Length from which a stop id ends the sequence. Under constraints the worker decides
+        where one may stand."""
+        min_tokens = 0 if self.sampling.is_constrained else self.sampling.min_tokens
+        return self.prompt_len + min_tokens
 
     @property
     def num_outputs(self) -> int:

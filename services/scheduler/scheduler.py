@@ -18,7 +18,16 @@ from octavo.services.scheduler.metrics import Metrics
 from octavo.services.scheduler.planner import Planner
 from octavo.services.scheduler.request import Request
 from octavo.services.scheduler.update import Updater
-from octavo.shared.messages import EngineStats, Outputs, StepPlan, StepResult, Submit
+from octavo.shared.messages import (
+    DropGrammar,
+    EngineStats,
+    GrammarReady,
+    Outputs,
+    PrepareGrammar,
+    StepPlan,
+    StepResult,
+    Submit,
+)
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +94,16 @@ class Scheduler:
         """The next plan, which must be sent to the workers; None when there is nothing to do."""
         return self._planner.plan()
 
+    def take_orders(self) -> list[PrepareGrammar | DropGrammar]:
+        """What the workers must be told before the next plan."""
+        gate = self._life.gate
+        orders, gate.orders = gate.orders, []
+        return orders
+
+    def on_grammar(self, ready: GrammarReady) -> None:
+        """All ranks have answered a PrepareGrammar."""
+        self._life.on_grammar(ready.number, ready.failed)
+
     def update(self, result: StepResult) -> list[tuple[bytes, Outputs]]:
         """Take in the oldest plan's result; returns what to tell each frontend."""
         flight = self._life.flights.popleft()
@@ -102,7 +121,7 @@ class Scheduler:
         return EngineStats(
             step=self._planner.step,
             running=len(self._life.running),
-            waiting=len(self._life.waiting),
+            waiting=len(self._life.waiting) + len(self._life.gate),
             blocks_used=pool.num_used,
             blocks_total=pool.num_blocks,
         )

@@ -10,7 +10,8 @@ from octavo.services.scheduler.request import Request
 from octavo.services.scheduler.slots import Longs
 from octavo.services.scheduler.step import Flight
 from octavo.shared.messages import (
-    INVALID_TOKEN,
+    NO_TOKEN,
+    STUCK_TOKEN,
     FinishReason,
     Ints,
     PromptLogprobs,
@@ -93,10 +94,15 @@ class Updater:
         self._life.metrics.on_first_token(request)
 
     def _fail_invalid(self, flight: Flight, token_ids: Ints) -> None:
-        """Rows with NaN. Of a request that left, the blocks must not be found either."""
-        for row in (token_ids == INVALID_TOKEN).nonzero()[0]:
+        """Rows with NaN: of a request that left, the blocks must not be found either. And rows
+        that constraints left with nothing to say."""
+        for row in (token_ids < NO_TOKEN).nonzero()[0]:
             slot = int(flight.slots[row])
-            if (request := flight.vacated.get(slot) or self._life.running.get(slot)) is not None:
+            if (request := flight.vacated.get(slot) or self._life.running.get(slot)) is None:
+                continue
+            if token_ids[row] == STUCK_TOKEN:
+                self._life.finish(request, "error", error="constraint_error")
+            else:
                 self._life.kv.distrust(request)
                 self._life.finish(request, "error", error="numerical_error")
 

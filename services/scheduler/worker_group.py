@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import logging
 
+import msgspec
+
 from octavo.shared.messages import (
+    DropGrammar,
     FromWorker,
+    GrammarReady,
+    PrepareGrammar,
     StepPlan,
     StepResult,
     Stop,
@@ -22,6 +27,8 @@ class WorkerGroup:
         self._hub = hub
         self._peers = [b"rank-%d" % rank for rank in range(num_ranks)]
         self._num_blocks: dict[int, int] = {}
+        self._answers: dict[int, dict[int, bool]] = {}
+        """To PrepareGrammar, by its number and by rank."""
 
     def check_ready(self) -> int | None:
         """KV blocks that every rank has, once all are ready; None before."""
@@ -32,16 +39,30 @@ class WorkerGroup:
             return None
         return min(self._num_blocks.values())
 
-    def broadcast(self, plan: StepPlan) -> None:
-        self._send(plan)
+    def broadcast(self, message: StepPlan | PrepareGrammar | DropGrammar) -> None:
+        self._send(message)
 
-    def receive(self) -> StepResult | None:
-        """The next result that has arrived, or None."""
+    def receive(self) -> StepResult | GrammarReady | None:
+        """The next result that has arrived, or what all ranks have answered; None: neither."""
         while (item := self._hub.receive()) is not None:
-            if isinstance(item[1], StepResult):
-                return item[1]
-            log.warning("ignored %s from %r", type(item[1]).__name__, item[0])
+            match item[1]:
+                case StepResult():
+                    return item[1]
+                case GrammarReady():
+                    if (ready := self._counted(item[1])) is not None:
+                        return ready
+                case other:
+                    log.warning("ignored %s from %r", type(other).__name__, item[0])
         return None
+
+    def _counted(self, answer: GrammarReady) -> GrammarReady | None:
+        """The answer of all, once the last rank has given its own."""
+        answers = self._answers.setdefault(answer.number, {})
+        answers[answer.rank] = answer.failed
+        if len(answers) < len(self._peers):
+            return None
+        del self._answers[answer.number]
+        return msgspec.structs.replace(answer, failed=any(answers.values()))
 
     def stop(self) -> None:
         self._send(Stop())

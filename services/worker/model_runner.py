@@ -15,6 +15,7 @@ from octavo.kernels import ops
 from octavo.kernels.prefix_plan import PrefixGroup
 from octavo.services.worker.batch_shape import BatchShape
 from octavo.services.worker.causal_lm import CausalLM, KVPair
+from octavo.services.worker.constraints.grammars import Grammars
 from octavo.services.worker.cuda_graphs import Progress, StepGraphs
 from octavo.services.worker.inputs import StepInputs
 from octavo.services.worker.sampler import Hidden, Sampled, Sampler
@@ -36,12 +37,18 @@ class Launched:
 
 class ModelRunner:
     def __init__(
-        self, config: EngineConfig, model: CausalLM, vocab_size: int, device: torch.device
+        self,
+        config: EngineConfig,
+        model: CausalLM,
+        vocab_size: int,
+        device: torch.device,
+        grammars: Grammars,
     ) -> None:
         slots, tokens = config.max_num_seqs or 1, config.max_num_batched_tokens or 1
         block_size, max_len = config.block_size or 16, config.max_model_len or 1
         self.model = model
         self.device = device
+        self.grammars = grammars
         self.table = SlotTable(slots)
         max_tokens = max(slots, tokens)
         work = ops.make_work_lists(
@@ -56,7 +63,7 @@ class ModelRunner:
         self.inputs = StepInputs(
             slots, max_tokens, -(-max_len // block_size), block_size, work, device
         )
-        self.sampler = Sampler(model, self.table, self.inputs, vocab_size)
+        self.sampler = Sampler(model, self.table, self.inputs, vocab_size, grammars.matcher)
         self.graphs: StepGraphs | None = None
         self.prefixes: SharedPrefixes | None = None
         if device.type == "cuda" and not model.has_window:

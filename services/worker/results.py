@@ -22,6 +22,7 @@ from octavo.services.worker.sampler import LogprobTensors, PromptPart, Sampled
 from octavo.shared.config import WORKER_SOCKET
 from octavo.shared.messages import (
     NO_TOKEN,
+    STUCK_TOKEN,
     Logprobs,
     PromptLogprobs,
     StepResult,
@@ -86,6 +87,7 @@ def to_host(sampled: Sampled) -> Sampled:
         logprob_rows=sampled.logprob_rows,
         logprobs=None if sampled.logprobs is None else _host_all(sampled.logprobs),
         prompt=prompt,
+        stuck=sampled.stuck,
     )
 
 
@@ -110,6 +112,7 @@ def finish(copying: Copying) -> StepResult:
     token_ids = np.full(rows.num_rows, NO_TOKEN, np.int32)
     if sampled.ids is not None:
         token_ids[rows.samples] = sampled.ids.numpy()
+    token_ids[sampled.stuck] = STUCK_TOKEN
     return StepResult(
         step=launched.step,
         token_ids=pack(token_ids),

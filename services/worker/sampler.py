@@ -1,7 +1,8 @@
 """Sampler: hidden states of a step -> sampled ids, on the device, nothing waited for.
 
 Order, as vLLM's: log-probabilities are of the raw logits; then logit bias and bans, penalties,
-temperature, filters, noise. The id stays on the device for the next step and starts its way back.
+the masks of constraints, temperature, filters, noise. The id stays on the device for the next
+step and starts its way back.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import torch
 
 from octavo.kernels import ops
 from octavo.services.worker.causal_lm import CausalLM
+from octavo.services.worker.constraints.constraint import MatcherOf
+from octavo.services.worker.constraints.constraints import Constraints
 from octavo.services.worker.inputs import StepInputs
 from octavo.services.worker.slots import Bias, Rows, SlotTable
 from octavo.services.worker.staging import to_device
@@ -53,11 +56,18 @@ class Sampled:
     logprob_rows: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     logprobs: LogprobTensors | None = None
     prompt: list[PromptPart] = field(default_factory=list)
+    stuck: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    """Plan rows whose constraints leave no id: what was sampled for them is void."""
 
 
 class Sampler:
     def __init__(
-        self, model: CausalLM, table: SlotTable, inputs: StepInputs, vocab_size: int
+        self,
+        model: CausalLM,
+        table: SlotTable,
+        inputs: StepInputs,
+        vocab_size: int,
+        matcher_of: MatcherOf,
     ) -> None:
         self.model = model
         self.table = table
@@ -65,9 +75,11 @@ class Sampler:
         self.device = inputs.last_token.device
         max_slots = len(table.known)
         self.counts = torch.zeros(max_slots, vocab_size, dtype=torch.int32, device=self.device)
+        self.constraints = Constraints(max_slots, vocab_size, self.device, matcher_of)
 
     def admit(self, row: NewRow) -> None:
-        """Count what a penalized request has said so far."""
+        """Take in what a penalized or constrained request has said so far."""
+        self.constraints.admit(row)
         if not row.sampling.has_penalties:
             return
         tokens = self._index(self.table.tokens[row.slot])
@@ -93,10 +105,12 @@ class Sampler:
             logits = logits.float()
         raw = logits[self._index(asked)] if len(asked) else None
         self._adjust(logits, rows)
+        sampled.stuck = rows.samples[self.constraints.apply(logits, rows)]
         ids = self._choose(logits, rows)
         slots = self.inputs.staging.device["sample_slots"][: len(ids)]
         self.inputs.last_token.index_copy_(0, slots, ids.clamp(min=0))
         self._count(slots, ids, rows)
+        self.constraints.follow(ids, rows)
         sampled.ids = ids
         if raw is not None:
             chosen = ids[self._index(asked)].clamp(min=0)

@@ -106,8 +106,10 @@ class SlotTable:
         self.frequency[slot] = params.frequency_penalty
         self.repetition[slot] = params.repetition_penalty
         self.penalized[slot] = params.has_penalties
-        self.adjusted[slot] = bool(params.logit_bias) or params.min_tokens > 0
-        self.min_len[slot] = row.prompt_len + params.min_tokens
+        # Constraints see to min_tokens themselves: bans of both kinds could leave nothing.
+        min_tokens = 0 if params.is_constrained else params.min_tokens
+        self.adjusted[slot] = bool(params.logit_bias) or min_tokens > 0
+        self.min_len[slot] = row.prompt_len + min_tokens
         self.bias[slot] = as_bias(params.logit_bias)
         self.bans[slot] = as_bias(dict.fromkeys(params.stop_ids, float("-inf")))
         self.num_logprobs[slot] = -1 if params.logprobs is None else params.logprobs

@@ -24,6 +24,7 @@ class TracedRunner:
 
     def __init__(self, runner: ModelRunner, spec: str) -> None:
         self._runner = runner
+        self.grammars = runner.grammars
         self._path, self._first, self._count = parse(spec)
         self._steps = 0
         self._profile: profile | None = None

@@ -14,6 +14,7 @@ import torch
 
 from octavo.services.worker.causal_lm import CausalLM
 from octavo.services.worker.compile_counter import CompileCounter
+from octavo.services.worker.constraints.grammars import Grammars, Reporter
 from octavo.services.worker.kv_cache import (
     CPU_KV_BYTES,
     GRAPH_RESERVE,
@@ -32,7 +33,15 @@ from octavo.services.worker.warm_up import warm_up, warm_up_decodes
 from octavo.services.worker.weights import blank_model, build_model, fill_model, weight_bytes
 from octavo.shared.config import WORKER_SOCKET, EngineConfig
 from octavo.shared.errors import ConfigError
-from octavo.shared.messages import StepPlan, Stop, ToWorker, WorkerReady
+from octavo.shared.grammar.helper import HelperConfig
+from octavo.shared.messages import (
+    DropGrammar,
+    PrepareGrammar,
+    StepPlan,
+    Stop,
+    ToWorker,
+    WorkerReady,
+)
 from octavo.shared.process import Child
 from octavo.shared.transport import Spoke
 
@@ -47,7 +56,7 @@ def main(child: Child, phases: Phases) -> None:
     counter = CompileCounter()
     with torch.inference_mode():
         runner, num_blocks = build_runner(child, phases, counter)
-        spoke: Spoke[WorkerReady, StepPlan | Stop] = Spoke(
+        spoke: Spoke[WorkerReady, ToWorker] = Spoke(
             directory, WORKER_SOCKET, f"rank-{rank}".encode(), ToWorker, strict=True
         )
         spoke.send(WorkerReady(rank=rank, num_blocks=num_blocks))
@@ -63,15 +72,21 @@ def main(child: Child, phases: Phases) -> None:
 
 
 def serve(
-    spoke: Spoke[WorkerReady, StepPlan | Stop],
+    spoke: Spoke[WorkerReady, ToWorker],
     runner: ModelRunner | TracedRunner,
     results: ResultSender | None,
 ) -> None:
     """The loop: take a plan, enqueue it, hand its results to the sender. Only rank 0 sends."""
-    while isinstance(message := spoke.receive(), StepPlan):
-        launched = runner.execute(message)
-        if results is not None:
-            results.put(launched)
+    while not isinstance(message := spoke.receive(), Stop):
+        match message:
+            case StepPlan():
+                launched = runner.execute(message)
+                if results is not None:
+                    results.put(launched)
+            case PrepareGrammar():
+                runner.grammars.prepare(message)
+            case DropGrammar():
+                runner.grammars.drop(message)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # ending already
     if results is not None:
         results.close()
@@ -100,7 +115,8 @@ def build_runner(child: Child, phases: Phases, counter: CompileCounter) -> tuple
         dtype,
         config.max_model_len or model_config.max_position_embeddings,
     )
-    runner = ModelRunner(config, model, child.config.model.vocab_size, device)
+    grammars = _grammars(child, rank)
+    runner = ModelRunner(config, model, child.config.model.vocab_size, device, grammars)
     filled = start_filling(child, model, model_config, device)
     num_blocks = _bind_cache(config, runner, spec, budget, device, filled)
     seconds = filled()
@@ -112,6 +128,11 @@ def build_runner(child: Child, phases: Phases, counter: CompileCounter) -> tuple
         runner.capture(child.progress)
         phases.end("graphs")
     return runner, num_blocks
+
+
+def _grammars(child: Child, rank: int) -> Grammars:
+    config = HelperConfig.of(child.config.server.engine, child.config.model)
+    return Grammars(config, rank, Reporter(child.config.path, rank))
 
 
 def start_filling(

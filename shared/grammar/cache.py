@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
@@ -12,13 +13,9 @@ from llguidance import LLMatcher, LLTokenizer
 
 from octavo.shared.grammar.compiling import compile_grammar
 from octavo.shared.grammar.matcher import Matcher
-from octavo.shared.grammar.spec import GrammarSpec
+from octavo.shared.grammar.spec import GrammarSpec, compiled_bytes
 
 CACHE_BYTES = 64 << 20
-BASE_BYTES = 128 << 10
-BYTES_PER_BYTE = 160
-"""A compiled grammar by its text, measured: 30 kB to 500 kB, plus 30 to 150 bytes each byte."""
-
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
@@ -49,21 +46,19 @@ class ByteCache(Generic[K, V]):
             self.num_bytes -= self._cost(*self._entries.popitem(last=False))
 
 
-def compiled_bytes(spec: GrammarSpec, core: LLMatcher) -> int:
-    """An estimate; llguidance does not say."""
-    return BASE_BYTES + BYTES_PER_BYTE * len(spec.text)
-
-
 class GrammarCache:
     """Makes matchers. Safe to call from several threads; compiling happens in one of its own.
 
     Specs must have been checked (`services/grammar`): then compiling ends, and well.
     """
 
-    def __init__(self, vocabulary: LLTokenizer, max_bytes: int = CACHE_BYTES) -> None:
-        self._vocabulary = vocabulary
+    def __init__(self, vocabulary: Callable[[], LLTokenizer], max_bytes: int = CACHE_BYTES) -> None:
+        """`vocabulary` is called once, by the thread that compiles, with the first grammar."""
+        self._vocabulary = functools.cache(vocabulary)
         self._lock = threading.Lock()
-        self._compiled: ByteCache[GrammarSpec, LLMatcher] = ByteCache(max_bytes, compiled_bytes)
+        self._compiled: ByteCache[GrammarSpec, LLMatcher] = ByteCache(
+            max_bytes, lambda spec, core: compiled_bytes(spec)
+        )
         self._pending: dict[GrammarSpec, Future[LLMatcher]] = {}
         self._compiler = ThreadPoolExecutor(1, "grammar")
 
@@ -92,7 +87,7 @@ class GrammarCache:
 
     def _compile(self, spec: GrammarSpec) -> LLMatcher:
         try:
-            core = compile_grammar(spec, self._vocabulary)
+            core = compile_grammar(spec, self._vocabulary())
             with self._lock:
                 self._compiled.put(spec, core)
             return core

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from octavo.shared.config import EngineConfig, ModelInfo
 from octavo.shared.grammar.spec import GrammarSpec
 
 LENGTH = struct.Struct("<I")
@@ -29,6 +30,14 @@ class HelperConfig(msgspec.Struct, frozen=True, kw_only=True):
     Beyond it the kernel kills the helper."""
     memory_bytes: int = 512 << 20
     """Address space for one grammar, beyond what the helper needs itself."""
+
+    @classmethod
+    def of(cls, engine: EngineConfig, model: ModelInfo) -> HelperConfig:
+        return cls(
+            tokenizer=engine.tokenizer or engine.model,
+            vocab_size=model.vocab_size,
+            eos_token_ids=model.eos_token_ids,
+        )
 
 
 class Verdict(msgspec.Struct, array_like=True, omit_defaults=True):

@@ -28,6 +28,8 @@ MAX_VALUES = 50_000
 MAX_PATTERN_BYTES = 4096
 MAX_COUNT = 1_000_000
 """Of minItems, maxLength and the like."""
+SOME_WHITESPACE = r"[ \t\n\r]{1,64}"
+"""Without a bound, a model that has begun with blanks may write nothing else to its last token."""
 OPTIONS = "x-guidance"
 """llguidance's own options; only this module writes them."""
 
@@ -49,7 +51,7 @@ HARMLESS = {"uniqueItems": False, "unevaluatedItems": True, "unevaluatedProperti
 
 @dataclass(frozen=True)
 class JsonOptions:
-    """`whitespace` None: any between tokens; "": none; else a regex for it."""
+    """`whitespace` between tokens: a regex; None: a usual amount; "": none."""
 
     whitespace: str | None = None
     close_objects: bool = False
@@ -80,11 +82,9 @@ def schema_text(schema: Json, param: str, options: JsonOptions) -> str:
 
 
 def _compile_options(options: JsonOptions) -> dict[str, Json]:
-    if options.whitespace is None:
-        return {"whitespace_flexible": True}
-    if not options.whitespace:
+    if options.whitespace == "":
         return {"whitespace_flexible": False}
-    return {"whitespace_pattern": options.whitespace}
+    return {"whitespace_pattern": options.whitespace or SOME_WHITESPACE}
 
 
 def _check_values(schema: Json, param: str) -> None:

@@ -76,11 +76,9 @@ BAD_CHATS: list[tuple[dict[str, Any], str]] = [
     ({"chat_template_kwargs": {"x": [1]}}, "chat_template_kwargs[...]"),
     ({"tools": [{}]}, "tools"),
     ({"tools": [{}], "tool_choice": "required"}, "tool_choice"),
-    ({"response_format": {"type": "json_object"}}, "response_format"),
     *(
         ({name: value}, name)
         for name, value in {
-            "structured_outputs": {"regex": "a"},
             "guided_json": {"type": "object"},
             "guided_regex": "a",
             "guided_choice": ["a"],

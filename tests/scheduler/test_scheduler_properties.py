@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from sched_fake_worker import expected_output
 from sched_harness import VOCAB, Harness, limits_of, submit_of
 
+from octavo.shared.grammar.spec import GrammarSpec
 from octavo.shared.messages import Submit, unpack
 
 QUICK = settings(
@@ -22,6 +23,7 @@ QUICK = settings(
 
 PREFIX = [random.Random(1).randrange(VOCAB) for _ in range(40)]
 
+GRAMMARS = [GrammarSpec("regex", letter) for letter in "abcd"]
 LIMITS = st.fixed_dictionaries(
     {
         "num_blocks": st.integers(8, 40),
@@ -44,6 +46,7 @@ REQUESTS = st.lists(
             "logprobs": st.sampled_from([None, 0]),
             "prompt_logprobs": st.sampled_from([None, None, 0]),
             "cache_salt": st.sampled_from(["", "tenant"]),
+            "grammar": st.sampled_from([None, None, None, *GRAMMARS]),
         }
     ),
     min_size=1,
@@ -57,6 +60,8 @@ def submits(specs: list[dict[str, Any]]) -> list[Submit]:
         fields = dict(spec)
         prompt = PREFIX[: fields.pop("shared")] + fields.pop("own")
         fields["min_tokens"] = min(fields["min_tokens"], fields["max_tokens"])
+        if fields.get("grammar") is not None:
+            fields["min_tokens"] = 0  # the worker's affair then
         made.append(submit_of(number, prompt, **fields))
     return made
 
@@ -94,7 +99,7 @@ def test_any_load_with_aborts_at_any_time(
     queue = list(requests)
     aborted = set()
     while queue:
-        match rng.randrange(8):
+        match rng.randrange(9):
             case 0 | 1:
                 harness.submit(queue.pop(), rng.choice([b"frontend-0", b"frontend-1"]))
             case 2:
@@ -105,6 +110,8 @@ def test_any_load_with_aborts_at_any_time(
                     aborted.add(number)
             case 3 | 4:
                 harness.dispatch()
+            case 8:
+                harness.compile()
             case _:
                 harness.complete()
     harness.drain()

@@ -285,7 +285,7 @@ def test_a_wrong_id_fails_the_matcher_for_good() -> None:
 
 
 def test_state_is_a_function_of_the_accepted_ids() -> None:
-    cache = GrammarCache(padded_vocabulary())
+    cache = GrammarCache(padded_vocabulary)
     spec, ids = schema_spec(PERSON, "field"), ids_of(PERSON_TEXT)
     straight = cache.matcher(spec)
     for count in range(len(ids)):
@@ -349,7 +349,7 @@ def test_costly_grammars_stay_within_bounds(name: str) -> None:
 
 
 def test_the_cache_compiles_once_and_keeps_within_its_bytes() -> None:
-    cache = GrammarCache(padded_vocabulary(), max_bytes=1 << 20)
+    cache = GrammarCache(padded_vocabulary, max_bytes=1 << 20)
     spec = outputs(regex="abc")
     first = cache.start(spec)
     assert cache.start(spec).result() is first.result()

@@ -142,7 +142,7 @@ def test_both_fields_exclude_each_other() -> None:
 
 
 def test_whitespace_options() -> None:
-    assert options_of(outputs(json={})) == {"whitespace_flexible": True}
+    assert options_of(outputs(json={})) == {"whitespace_pattern": r"[ \t\n\r]{1,64}"}
     none = outputs(json={}, disable_any_whitespace=True)
     assert options_of(none) == {"whitespace_flexible": False}
     pattern = outputs(json_object=True, whitespace_pattern=" ?")

@@ -6,6 +6,7 @@ Two steps are kept in flight as in production: plan N+1 is made before result N 
 from __future__ import annotations
 
 import collections
+import queue
 import re
 import secrets
 from dataclasses import dataclass, field, replace
@@ -16,6 +17,7 @@ import torch
 
 from octavo.services.scheduler.limits import Limits
 from octavo.services.scheduler.scheduler import Scheduler
+from octavo.services.worker.constraints.grammars import Grammars
 from octavo.services.worker.kv_cache import KVSpec
 from octavo.services.worker.model_config import ModelConfig
 from octavo.services.worker.model_runner import ModelRunner
@@ -23,11 +25,15 @@ from octavo.services.worker.parallel import Parallel
 from octavo.services.worker.results import Copying, finish, to_host
 from octavo.services.worker.weights import load_model
 from octavo.shared.config import EngineConfig
+from octavo.shared.grammar.helper import HelperConfig
 from octavo.shared.messages import (
     REQUEST_ID_BYTES,
+    DropGrammar,
+    GrammarReady,
     Logprobs,
     NewRow,
     Outputs,
+    PrepareGrammar,
     StepPlan,
     StepResult,
     Submit,
@@ -38,6 +44,8 @@ from octavo.shared.messages import (
 from octavo.shared.sampling import SamplingParams
 
 PEER = b"frontend-0"
+EOS_IDS = (257,)
+"""As `model_checkpoints` has it."""
 
 
 @dataclass
@@ -81,11 +89,16 @@ class Harness:
             block_size=block_size,  # type: ignore[arg-type]
         )
         parallel = parallel or Parallel.single()
+        helper = HelperConfig(
+            tokenizer=str(path), vocab_size=config.vocab_size, eos_token_ids=list(EOS_IDS)
+        )
+        self.reports: queue.SimpleQueue[GrammarReady] = queue.SimpleQueue()
+        grammars = Grammars(helper, report=self.reports.put)
         with torch.inference_mode():
             model = load_model(
                 config, path, parallel, where, dtype, "auto", 0, max_model_len, lambda *_: None
             )
-            self.runner = ModelRunner(engine, model, config.vocab_size, where)
+            self.runner = ModelRunner(engine, model, config.vocab_size, where, grammars)
             spec = KVSpec(model.num_layers, model.num_kv_heads, model.head_dim, block_size, dtype)
             self.runner.bind(spec.allocate(num_blocks, where))
             if graphs:
@@ -149,6 +162,7 @@ class Harness:
         flights: collections.deque[StepResult] = collections.deque()
         with torch.inference_mode():
             while True:
+                self._carry_out(self.scheduler.take_orders())
                 while len(flights) < 2 and (plan := self.scheduler.schedule()) is not None:
                     launched = self.runner.execute(plan)
                     launched = replace(launched, sampled=to_host(launched.sampled))
@@ -157,6 +171,14 @@ class Harness:
                 if not flights:
                     return
                 collect(self.scheduler.update(flights.popleft()), answers)
+
+    def _carry_out(self, orders: list[PrepareGrammar | DropGrammar]) -> None:
+        for order in orders:
+            if isinstance(order, DropGrammar):
+                self.runner.grammars.drop(order)
+            else:
+                self.runner.grammars.prepare(order)
+                self.scheduler.on_grammar(self.reports.get(timeout=60))
 
     def _event(self) -> torch.cuda.Event | None:
         if self.runner.device.type != "cuda":

@@ -16,8 +16,12 @@ import httpx
 
 from octavo.services.frontend.app import create_app
 from octavo.services.frontend.engine_client import EngineClient
+from octavo.services.frontend.grammar_compiler import GrammarCompiler
 from octavo.services.frontend.service import Service
 from octavo.shared.config import EngineConfig, ModelInfo, ServerConfig
+from octavo.shared.errors import InvalidRequest
+from octavo.shared.grammar.compiling import GrammarError, compile_grammar, translate, vocabulary
+from octavo.shared.grammar.spec import GrammarSpec
 from octavo.shared.messages import (
     Abort,
     EngineStats,
@@ -154,6 +158,24 @@ def _prompt_logprobs(submit: Submit) -> list[PromptLogprobsOutput]:
     ]
 
 
+class InlineGrammars(GrammarCompiler):
+    """Compiles in this process: the helper has tests of its own."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        super().__init__([])
+        self._tokenizer = tokenizer
+
+    async def check(self, spec: GrammarSpec, param: str) -> GrammarSpec:
+        try:
+            checked = translate(spec)
+            compile_grammar(
+                checked, vocabulary(self._tokenizer, self._tokenizer.vocab_size, [EOS_ID])
+            )
+        except GrammarError as error:
+            raise InvalidRequest(f"{param} cannot be used: {error}.", param=param) from error
+        return checked
+
+
 class Frontend:
     """The application with its engine: plain HTTP through `client`, raw ASGI through `open`."""
 
@@ -173,7 +195,9 @@ class Frontend:
             engine=EngineConfig(model="/models/tiny"), served_model_name=["tiny", "alias"], **config
         )
         self.engine_client = EngineClient(engine, clock=lambda: self.now)
-        self.app = create_app(Service(self.config, self.model, tokenizer, self.engine_client))
+        self.grammars = InlineGrammars(tokenizer)
+        service = Service(self.config, self.model, tokenizer, self.engine_client, self.grammars)
+        self.app = create_app(service)
         transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
         self.client = httpx.AsyncClient(transport=transport, base_url="http://octavo")
 

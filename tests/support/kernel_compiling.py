@@ -22,7 +22,15 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler.compiler import ASTSource
 from triton.runtime.jit import JITFunction
 
-from octavo.kernels import activation, launch, penalties, prefix_attention, rms_norm, rotary
+from octavo.kernels import (
+    activation,
+    bitmask,
+    launch,
+    penalties,
+    prefix_attention,
+    rms_norm,
+    rotary,
+)
 from octavo.kernels.batch import PrefixWork
 from octavo.kernels.paged_attention import paged_attention
 from octavo.kernels.sampling import sample
@@ -123,6 +131,7 @@ def _others() -> None:
         cache, cache, norm, norm,
     )  # fmt: skip
     logits, counts = torch.zeros(2, 128256), torch.zeros(2, 128256, dtype=torch.int32)
+    bitmask.apply_bitmask(logits, ids.long(), torch.zeros(2, 4008, dtype=torch.int32))
     penalties.apply_penalties(logits, ids, counts, column, column, column)
     for random, filtered in ((False, False), (True, False), (True, True)):
         sample(

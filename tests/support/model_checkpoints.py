@@ -96,6 +96,14 @@ def make_checkpoint(name: str, path: Path, **sizes: Any) -> Any:
     return model
 
 
+def byte_ids() -> dict[int, int]:
+    """byte -> id of the tokenizer below: in the order of the characters that stand for bytes."""
+    backend = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    shown = {byte: backend.pre_tokenize_str(chr(byte))[0][0] for byte in range(128)}
+    return {byte: alphabet.index(char) for byte, char in shown.items()}
+
+
 def save_tokenizer(path: Path) -> None:
     """Bytes are ids 0..255 in order, then two special tokens, then fillers up to the vocabulary."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())

@@ -11,11 +11,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from octavo.shared.grammar.spec import GrammarSpec
 from octavo.shared.messages import (
     INVALID_TOKEN,
     NO_TOKEN,
+    DropGrammar,
     Logprobs,
     NewRow,
+    PrepareGrammar,
     PromptLogprobs,
     StepPlan,
     StepResult,
@@ -93,6 +96,14 @@ class FakeWorker:
         self.poisoned: set[int] = set()
         """Tokens: a row whose last computed token is one of these has NaN logits."""
         self.tokens_computed = 0
+        self.grammars: dict[int, GrammarSpec] = {}
+
+    def order(self, order: PrepareGrammar | DropGrammar) -> None:
+        if isinstance(order, PrepareGrammar):
+            assert order.spec not in self.grammars.values()
+            self.grammars[order.number] = order.spec
+        else:
+            del self.grammars[order.number]
 
     def run(self, plan: StepPlan) -> StepResult:
         assert plan.step == self.step + 1
@@ -134,6 +145,8 @@ class FakeWorker:
         return found
 
     def _admit(self, row: NewRow) -> None:
+        if (spec := row.sampling.grammar) is not None:
+            assert spec in self.grammars.values()
         tokens = unpack(row.token_ids).tolist()
         table = unpack(row.block_ids).tolist()
         assert 0 <= row.num_computed < len(tokens) and row.prompt_len <= len(tokens)

@@ -8,11 +8,21 @@ from dataclasses import dataclass, field
 
 from sched_fake_worker import FakeWorker
 
+from octavo.services.scheduler.grammar_gate import GrammarGate
 from octavo.services.scheduler.limits import Limits
 from octavo.services.scheduler.prefill_share import prefill_share
 from octavo.services.scheduler.request import Request
 from octavo.services.scheduler.scheduler import Scheduler
-from octavo.shared.messages import Finished, Outputs, StepPlan, Submit, pack, unpack
+from octavo.shared.messages import (
+    Finished,
+    GrammarReady,
+    Outputs,
+    PrepareGrammar,
+    StepPlan,
+    Submit,
+    pack,
+    unpack,
+)
 from octavo.shared.sampling import SamplingParams
 
 VOCAB = 50
@@ -73,6 +83,9 @@ class Harness:
         self.now = 0.0
         self.scheduler = Scheduler(limits, b"test", "tiny", clock=lambda: self.now)
         self.life = self.scheduler._life
+        self.life.gate = GrammarGate(max_bytes=300_000, max_idle_bytes=150_000)
+        self.preparing: list[int] = []
+        """Grammars that the worker has not reported yet."""
         self.worker = FakeWorker(
             num_blocks=limits.num_blocks,
             block_size=limits.block_size,
@@ -94,10 +107,33 @@ class Harness:
         self._read(self.scheduler.take_outputs())
         self.check()
 
+    def carry_out(self) -> None:
+        """Hand the worker what it must be told before the next plan."""
+        for order in self.scheduler.take_orders():
+            self.worker.order(order)
+            if isinstance(order, PrepareGrammar):
+                self.preparing.append(order.number)
+
+    def compile(self) -> bool:
+        """The worker reports its oldest grammar."""
+        self.carry_out()
+        if not self.preparing:
+            return False
+        self.scheduler.on_grammar(GrammarReady(rank=0, number=self.preparing.pop(0)))
+        self._read(self.scheduler.take_outputs())
+        self.check()
+        return True
+
+    def gated(self) -> set[Request]:
+        gate = self.life.gate
+        compiling = (one for grammar in gate._grammars.values() for one in grammar.waiting)
+        return {*gate._held, *compiling}
+
     def dispatch(self) -> bool:
         """Plan one step, if one more may be in flight."""
         if len(self.plans) >= self.depth:
             return False
+        self.carry_out()
         filling, backlog = dict(self.life.filling), self.backlog()
         decodes = int(self.life.slots.wanted().sum()) - self.backlog_of(filling.values())
         plan = self.scheduler.schedule()
@@ -111,7 +147,7 @@ class Harness:
 
     def backlog(self) -> int:
         """Tokens of prompts still to be computed, recounted."""
-        return self.backlog_of(self.life.requests.values())
+        return self.backlog_of(set(self.life.requests.values()) - self.gated())
 
     def backlog_of(self, requests: Iterable[Request]) -> int:
         """Of a preempted request, the outputs are prompt too."""
@@ -149,7 +185,7 @@ class Harness:
     def drain(self, max_turns: int = 20_000) -> None:
         """Run until nothing is left; every request must have ended and every block be free."""
         for _ in range(max_turns):
-            if not self.turn():
+            if not self.turn() and not self.compile():
                 break
         assert not self.life.requests, "requests that never end"
         assert all(record.finished for record in self.records.values())
@@ -203,7 +239,8 @@ class Harness:
         assert len(life.running) + life.slots.num_vacant == self.limits.max_num_seqs
         assert all(request.slot == slot for slot, request in life.running.items())
         waiting = sum(request.slot < 0 for request in life.requests.values())
-        assert waiting == len(life.waiting)
+        assert waiting == len(life.waiting) + len(life.gate)
+        assert len(self.gated()) == len(life.gate)
         begun = life.filling.values()
         assert self.backlog_of(begun) + life.waiting.num_tokens == self.backlog()
         cache = life.kv.cache

@@ -7,6 +7,7 @@ from msgspec import UNSET, UnsetType
 from starlette.requests import Request
 from starlette.responses import Response
 
+from octavo.services.frontend.constraints import constraint_of
 from octavo.services.frontend.edge import cache_salt, error_body, json_response, read_json
 from octavo.services.frontend.generation import Generation
 from octavo.services.frontend.logprobs import LogprobWriter
@@ -61,6 +62,7 @@ async def _begin(body: ChatRequest, service: Service, salt: str) -> Generation:
         max_tokens=output_limit(asked, len(prompt.ids), service.model, "messages"),
         logprobs=logprobs,
         prompt_logprobs=body.prompt_logprobs,
+        grammar=await constraint_of(body, service),
     )
     inbox = await service.engine.submit(
         [(prompt.ids, sampling)],

@@ -7,6 +7,7 @@ from msgspec import UNSET, UnsetType
 from starlette.requests import Request
 from starlette.responses import Response
 
+from octavo.services.frontend.constraints import constraint_of
 from octavo.services.frontend.edge import cache_salt, error_body, json_response, read_json
 from octavo.services.frontend.generation import Generation
 from octavo.services.frontend.logprobs import LogprobWriter, text_offsets
@@ -28,6 +29,7 @@ from octavo.services.frontend.schema import CompletionRequest
 from octavo.services.frontend.service import Head, Service, service_of
 from octavo.services.frontend.stream import EventStream, completion_ending, event
 from octavo.shared.errors import OctavoError
+from octavo.shared.grammar.spec import GrammarSpec
 from octavo.shared.sampling import SamplingParams
 from octavo.shared.text.logprobs import TokenLogprob
 from octavo.shared.text.output import Delta
@@ -53,7 +55,8 @@ async def _begin(body: CompletionRequest, service: Service, salt: str) -> Genera
     prompts = await completion_prompts(body, service.tokenizer, service.model)
     echo_only = bool(body.echo) and body.max_tokens == 0
     asked = 1 if echo_only else body.max_tokens
-    jobs = [(prompt, _sampling(body, service, prompt, asked)) for prompt in prompts]
+    grammar = await constraint_of(body, service)
+    jobs = [(prompt, _sampling(body, service, prompt, asked, grammar)) for prompt in prompts]
     inbox = await service.engine.submit(
         [(prompt.ids, sampling) for prompt, sampling in jobs],
         priority=body.priority or 0,
@@ -63,7 +66,11 @@ async def _begin(body: CompletionRequest, service: Service, salt: str) -> Genera
 
 
 def _sampling(
-    body: CompletionRequest, service: Service, prompt: Prompt, asked: int | None
+    body: CompletionRequest,
+    service: Service,
+    prompt: Prompt,
+    asked: int | None,
+    grammar: GrammarSpec | None,
 ) -> SamplingParams:
     logprobs, prompt_logprobs = completion_logprobs(body)
     return sampling_params(
@@ -72,6 +79,7 @@ def _sampling(
         max_tokens=output_limit(asked, len(prompt.ids), service.model, "prompt"),
         logprobs=logprobs,
         prompt_logprobs=prompt_logprobs,
+        grammar=grammar,
     )
 
 
