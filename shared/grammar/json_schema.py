@@ -28,8 +28,9 @@ MAX_VALUES = 50_000
 MAX_PATTERN_BYTES = 4096
 MAX_COUNT = 1_000_000
 """Of minItems, maxLength and the like."""
-SOME_WHITESPACE = r"[ \t\n\r]{1,64}"
-"""Without a bound, a model that has begun with blanks may write nothing else to its last token."""
+SOME_WHITESPACE = r" |\r?\n[ \t]{0,64}"
+"""A space, or a new line and its indentation. Without a bound, a model that has begun with blanks
+may write nothing else to its last token."""
 OPTIONS = "x-guidance"
 """llguidance's own options; only this module writes them."""
 

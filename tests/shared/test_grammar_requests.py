@@ -16,6 +16,7 @@ from octavo.shared.grammar.compiling import GrammarError
 from octavo.shared.grammar.json_schema import (
     MAX_DEPTH,
     MAX_VALUES,
+    SOME_WHITESPACE,
     JsonOptions,
     schema_spec,
 )
@@ -142,7 +143,7 @@ def test_both_fields_exclude_each_other() -> None:
 
 
 def test_whitespace_options() -> None:
-    assert options_of(outputs(json={})) == {"whitespace_pattern": r"[ \t\n\r]{1,64}"}
+    assert options_of(outputs(json={})) == {"whitespace_pattern": SOME_WHITESPACE}
     none = outputs(json={}, disable_any_whitespace=True)
     assert options_of(none) == {"whitespace_flexible": False}
     pattern = outputs(json_object=True, whitespace_pattern=" ?")
