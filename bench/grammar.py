@@ -197,46 +197,20 @@ def _pieces() -> Iterator[str]:
     yield from (piece(str(number)) for number in range(1000))
     yield from (piece(" " * n) for n in range(2, 64))
     yield from (piece("\n" * n + " " * m) for n in range(1, 4) for m in range(24))
-    marks = [
-        '"',
-        "'",
-        "{",
-        "}",
-        "[",
-        "]",
-        ":",
-        ",",
-        ".",
-        ";",
-        "(",
-        ")",
-        "<",
-        ">",
-        "/",
-        "\\",
-        "=",
-        "-",
-    ]
+    marks = list("\"'{}[]:,.;()<>/\\=-")
     for count in (2, 3):
         yield from (
             piece("".join(each)) for each in itertools.product([*marks, " ", "\n"], repeat=count)
         )
     yield from (piece(chr(code)) for code in range(0x4E00, 0x6E00))
-    syllables = [
-        a + b for a in "bcdfghklmnprstvw" for b in ("a", "e", "i", "o", "u", "an", "er", "st")
-    ]
+    ends = ("a", "e", "i", "o", "u", "an", "er", "st")
+    syllables = [a + b for a in "bcdfghklmnprstvw" for b in ends]
     draw = random.Random(1)
     while True:
         word = "".join(draw.choices(syllables, k=draw.choice([1, 1, 2, 2, 2, 3, 3, 4])))
         word += draw.choice(["", "", "", "s", "ed", "ing", "ly", "tion"])
-        forms = [
-            word,
-            " " + word,
-            word.capitalize(),
-            " " + word.capitalize(),
-            word.upper(),
-            "_" + word,
-        ]
+        title = word.capitalize()
+        forms = [word, " " + word, title, " " + title, word.upper(), "_" + word]
         yield from map(piece, draw.sample(forms, 3))
 
 

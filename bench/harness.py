@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import json
 import random
 import statistics
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import shapes
-from octavo.llm import LLM, SamplingParams
+from octavo.llm import LLM, SamplingParams, StructuredOutputsParams
 from octavo.shared.messages import Outputs
 
 TOP_ID = 10_000
@@ -108,11 +109,21 @@ class Bench:
         taken, self._arrivals = self._arrivals, []
         return taken
 
-    def generate(self, requests: Sequence[Request], temperature: float = 0.0) -> float:
-        """Seconds for all of them, each to its full length."""
+    def generate(
+        self,
+        requests: Sequence[Request],
+        temperature: float = 0.0,
+        forms: Sequence[StructuredOutputsParams] = (),
+    ) -> float:
+        """Seconds for all of them, each to its full length; the first have these forms."""
         params = [
-            SamplingParams(temperature=temperature, ignore_eos=True, max_tokens=each.output_length)
-            for each in requests
+            SamplingParams(
+                temperature=temperature,
+                ignore_eos=True,
+                max_tokens=each.output_length,
+                structured_outputs=form,
+            )
+            for each, form in itertools.zip_longest(requests, forms)
         ]
         self.take()
         began = time.perf_counter()
@@ -137,9 +148,12 @@ class Bench:
         self._llm.generate([prompt], params, use_tqdm=False)
         return (self.take()[0].time - began) * 1e3
 
-    def decode_step(self, batch: int, prompt: int, output: int) -> float:
+    def decode_step(
+        self, batch: int, prompt: int, output: int, forms: Sequence[StructuredOutputsParams] = ()
+    ) -> float:
         """Milliseconds of a decode step, median over one run of `batch` requests."""
-        self.generate([Request(self.prompt(prompt), output) for _ in range(batch)])
+        requests = [Request(self.prompt(prompt), output) for _ in range(batch)]
+        self.generate(requests, forms=forms)
         steps = pure_steps(self.take(), batch)
         if not steps:
             raise SystemExit(f"no decode step of {batch}: raise max_num_seqs or the output length")

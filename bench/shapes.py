@@ -24,7 +24,7 @@ LLAMA3_ROPE = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 8192,
 }
-COMMON = {"hidden_act": "silu", "torch_dtype": "bfloat16", "bos_token_id": 0, "eos_token_id": 1}
+COMMON = {"hidden_act": "silu", "torch_dtype": "bfloat16", "bos_token_id": 0}
 SHAPES: dict[str, dict[str, Any]] = {
     "llama-3.1-8b": {
         "architectures": ["LlamaForCausalLM"],
@@ -95,6 +95,7 @@ def synthetic_tokenizer(vocab_size: int) -> Tokenizer:
 def write(shape: str, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     config = {**COMMON, **SHAPES[shape]}
+    config["eos_token_id"] = config["vocab_size"] - 1  # no letter or mark is lost to it
     (folder / "config.json").write_text(json.dumps(config, indent=1))
     synthetic_tokenizer(config["vocab_size"]).save(str(folder / "tokenizer.json"))
     settings = {"tokenizer_class": "PreTrainedTokenizerFast", "chat_template": TEMPLATE}

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import msgspec
 
 from octavo.shared.errors import InvalidRequest
+from octavo.shared.grammar.request import StructuredOutputs
 from octavo.shared.grammar.spec import GrammarSpec
 
 MAX_N = 16
@@ -33,7 +34,8 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     `eos_token_ids` is filled in by the edge from the model's files, never by a client.
 
     `allowed_token_ids` None allows all. `bad_words_ids` are the ways in which the tokenizer writes
-    `bad_words`; the edge fills them in. `grammar` holds for what follows `reasoning_end_ids` in the
+    `bad_words`; the edge fills them in. `structured_outputs` is what a caller of the library sets,
+    and the edge makes `grammar` of it. That holds for what follows `reasoning_end_ids` in the
     output, from its start where they are empty. After `thinking_token_budget` tokens of output
     without `reasoning_end_ids` these ids are forced.
     """
@@ -59,6 +61,7 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     allowed_token_ids: list[int] | None = None
     bad_words: list[str] = msgspec.field(default_factory=list)
     bad_words_ids: list[list[int]] = msgspec.field(default_factory=list)
+    structured_outputs: StructuredOutputs | None = None
     grammar: GrammarSpec | None = None
     thinking_token_budget: int | None = None
     reasoning_end_ids: list[int] = msgspec.field(default_factory=list)

@@ -2,6 +2,14 @@
 
 from octavo.llm.llm import LLM
 from octavo.llm.outputs import CompletionOutput, Logprob, RequestOutput
+from octavo.shared.grammar.request import StructuredOutputs as StructuredOutputsParams
 from octavo.shared.sampling import SamplingParams
 
-__all__ = ["LLM", "CompletionOutput", "Logprob", "RequestOutput", "SamplingParams"]
+__all__ = [
+    "LLM",
+    "CompletionOutput",
+    "Logprob",
+    "RequestOutput",
+    "SamplingParams",
+    "StructuredOutputsParams",
+]

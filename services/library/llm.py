@@ -12,6 +12,7 @@ import msgspec
 from tqdm import tqdm
 
 from octavo.llm.engine import Engine
+from octavo.llm.grammars import Grammars
 from octavo.llm.outputs import RequestOutput
 from octavo.llm.parameters import read_sampling
 from octavo.llm.prompts import Prompt, PromptForm, check_prompt, read_message, read_prompts
@@ -48,6 +49,7 @@ class LLM:
         environ = environment()
         self._server, self._model = resolve(asked.server, environ)
         self._tokenizer = _load_tokenizer(self._server)
+        self._grammars = Grammars(self._tokenizer, self._model)
         self._engine = Engine(self._server, self._model, environ, command=_command)
         self._closer = weakref.finalize(self, self._engine.close)
 
@@ -145,11 +147,16 @@ class LLM:
         check_prompt(prompt, self._model.vocab_size, self._model.max_model_len)
         sampling = read_sampling(sampling)
         sampling.verify(self._model.vocab_size)
+        grammar = sampling.grammar
+        if sampling.structured_outputs is not None:
+            grammar = self._grammars.spec(sampling.structured_outputs)
         room = self._model.max_model_len - len(prompt.token_ids)
         return msgspec.structs.replace(
             sampling,
             max_tokens=min(sampling.max_tokens or room, room),
             eos_token_ids=self._model.eos_token_ids,
+            structured_outputs=None,
+            grammar=grammar,
         )
 
 

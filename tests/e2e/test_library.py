@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from octavo_server import Server
 
-from octavo.llm import LLM, SamplingParams
+from octavo.llm import LLM, SamplingParams, StructuredOutputsParams
+from octavo.shared.errors import InvalidRequest
 
 CHAT: list[Any] = [{"role": "user", "content": "Tell me a short story."}]
 
@@ -46,3 +48,23 @@ def test_prompt_logprobs_cover_the_prompt(llm: LLM) -> None:
     assert len(output.prompt_logprobs) == len(output.prompt_token_ids)
     assert output.prompt_logprobs[0] is None
     assert all(entry for entry in output.prompt_logprobs[1:])
+
+
+def test_structured_outputs_fit_their_schema(llm: LLM) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"name": {"type": "string", "maxLength": 9}, "age": {"type": "integer"}},
+        "required": ["name", "age"],
+        "additionalProperties": False,
+    }
+    asked = [StructuredOutputsParams(json=schema), StructuredOutputsParams(choice=["yes", "no"])]
+    params = [SamplingParams(max_tokens=200, seed=1, structured_outputs=one) for one in asked]
+    person, choice = llm.generate(["Somebody: ", "Is it? "], params, use_tqdm=False)
+    assert json.loads(person.outputs[0].text).keys() == {"name", "age"}
+    assert choice.outputs[0].text in ("yes", "no")
+
+
+def test_a_grammar_that_is_wrong_is_refused(llm: LLM) -> None:
+    wrong = SamplingParams(structured_outputs=StructuredOutputsParams(regex="("))
+    with pytest.raises(InvalidRequest, match="structured_outputs"):
+        llm.generate("x", wrong)

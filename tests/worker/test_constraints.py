@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +31,20 @@ SCHEMA = {
 COMPACT = SCHEMA | {"x-guidance": {"whitespace_flexible": False}}
 
 
+Make = Callable[..., Harness]
+
+
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("llama")
     make_checkpoint("llama", path)
     return path
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def make(checkpoint: Path, request: pytest.FixtureRequest) -> Make:
+    on_gpu = request.param == "cuda"
+    return functools.partial(Harness, checkpoint, device=request.param, graphs=on_gpu)
 
 
 def params(**fields: Any) -> SamplingParams:
@@ -58,13 +69,11 @@ def text_of(answer: Answer) -> str:
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_outputs_fit_their_schema_and_others_notice_nothing(
-    checkpoint: Path, temperature: float
-) -> None:
+def test_outputs_fit_their_schema_and_others_notice_nothing(make: Make, temperature: float) -> None:
     free = params(temperature=temperature, max_tokens=20)
     bound = params(temperature=temperature, grammar=json_spec())
-    alone = Harness(checkpoint).generate(PROMPTS, [free] * 6)
-    mixed = Harness(checkpoint).generate(PROMPTS, [free, bound] * 3)
+    alone = make().generate(PROMPTS, [free] * 6)
+    mixed = make().generate(PROMPTS, [free, bound] * 3)
     for index, answer in enumerate(mixed):
         if index % 2 == 0:
             assert answer.token_ids == alone[index].token_ids
@@ -73,32 +82,30 @@ def test_outputs_fit_their_schema_and_others_notice_nothing(
         assert answer.reason == "stop" and answer.token_ids[-1] == EOS
 
 
-def test_a_preempted_request_goes_on_in_its_grammar(checkpoint: Path) -> None:
+def test_a_preempted_request_goes_on_in_its_grammar(make: Make) -> None:
     spec = GrammarSpec("regex", "[a-f]{40}")
     given = [params(grammar=spec)] * 6
-    expected = Harness(checkpoint).generate(PROMPTS, given)
-    small = Harness(checkpoint, num_blocks=9)
+    expected = make().generate(PROMPTS, given)
+    small = make(num_blocks=9)
     answers = small.generate(PROMPTS, given)
     assert small.num_preemptions() > 0
     assert [a.token_ids for a in answers] == [a.token_ids for a in expected]
     assert all(len(a.token_ids) == 41 for a in answers)
 
 
-def test_chunked_prompts_and_a_second_use_of_a_slot(checkpoint: Path) -> None:
-    harness = Harness(checkpoint, budget=8, max_num_seqs=2)
+def test_chunked_prompts_and_a_second_use_of_a_slot(make: Make) -> None:
+    harness = make(budget=8, max_num_seqs=2)
     specs = [choice_spec([f"{letter}{letter}" for letter in "abc"], "x"), json_spec(), None]
     given = [params(grammar=specs[row % 3], max_tokens=60) for row in range(6)]
     answers = harness.generate(PROMPTS, given)
     assert [text_of(answers[row]) in ("aa", "bb", "cc") for row in (0, 3)] == [True, True]
     for row in (1, 4):
         jsonschema.validate(json.loads(text_of(answers[row])), SCHEMA)
-    assert (
-        answers[2].token_ids == Harness(checkpoint).generate([PROMPTS[2]], [given[2]])[0].token_ids
-    )
+    assert answers[2].token_ids == make().generate([PROMPTS[2]], [given[2]])[0].token_ids
 
 
-def test_neither_ignore_eos_nor_min_tokens_outlives_a_grammar(checkpoint: Path) -> None:
-    harness = Harness(checkpoint)
+def test_neither_ignore_eos_nor_min_tokens_outlives_a_grammar(make: Make) -> None:
+    harness = make()
     yes = params(grammar=choice_spec(["yes"], "x"), ignore_eos=True, min_tokens=50)
     more = params(grammar=GrammarSpec("regex", "[ab]*"), min_tokens=30)
     short, long = harness.generate(PROMPTS[:2], [yes, more])
@@ -106,16 +113,16 @@ def test_neither_ignore_eos_nor_min_tokens_outlives_a_grammar(checkpoint: Path) 
     assert len(long.token_ids) > 30 and set(text_of(long)) <= {"a", "b"}
 
 
-def test_only_allowed_ids(checkpoint: Path) -> None:
+def test_only_allowed_ids(make: Make) -> None:
     allowed = [7, 31, 32, 300]
     given = params(allowed_token_ids=allowed, temperature=2.0, max_tokens=40)
-    [answer] = Harness(checkpoint).generate(PROMPTS[:1], [given])
+    [answer] = make().generate(PROMPTS[:1], [given])
     assert len(answer.token_ids) == 40 and len(set(answer.token_ids)) > 1
     assert set(answer.token_ids) <= set(allowed)
 
 
-def test_bad_words_of_one_id_and_of_several(checkpoint: Path) -> None:
-    harness = Harness(checkpoint)
+def test_bad_words_of_one_id_and_of_several(make: Make) -> None:
+    harness = make()
     [free] = harness.generate(PROMPTS[:1], [params(max_tokens=30, ignore_eos=True)])
     first, *rest = free.token_ids
     pairs = list(zip(free.token_ids, rest, strict=False))
@@ -131,51 +138,51 @@ def test_bad_words_of_one_id_and_of_several(checkpoint: Path) -> None:
     assert answer.token_ids[6] != free.token_ids[6]
 
 
-def test_a_grammar_begins_behind_the_reasoning(checkpoint: Path) -> None:
+def test_a_grammar_begins_behind_the_reasoning(make: Make) -> None:
     end = [258, 259]
     given = params(grammar=choice_spec(["42"], "x"), reasoning_end_ids=end, thinking_token_budget=9)
-    [answer] = Harness(checkpoint).generate(PROMPTS[:1], [given])
+    [answer] = make().generate(PROMPTS[:1], [given])
     assert answer.token_ids[9:11] == end and EOS not in answer.token_ids[:-1]
     assert text_of(Answer(answer.token_ids[11:])) == "42"
     assert answer.token_ids[-1] == EOS
 
 
-def test_a_budget_alone_ends_the_reasoning_and_nothing_else(checkpoint: Path) -> None:
+def test_a_budget_alone_ends_the_reasoning_and_nothing_else(make: Make) -> None:
     given = params(reasoning_end_ids=[258], thinking_token_budget=4, max_tokens=20, ignore_eos=True)
     free = params(max_tokens=20, ignore_eos=True)
-    bound, unbound = Harness(checkpoint).generate([PROMPTS[0]] * 2, [given, free])
+    bound, unbound = make().generate([PROMPTS[0]] * 2, [given, free])
     assert bound.token_ids[:5] == [*unbound.token_ids[:4], 258]
     assert len(bound.token_ids) == 20
 
 
-def test_constraints_that_exclude_each_other_end_in_an_error(checkpoint: Path) -> None:
+def test_constraints_that_exclude_each_other_end_in_an_error(make: Make) -> None:
     bound = params(grammar=choice_spec(["yes"], "x"), allowed_token_ids=[1])
     free = params(max_tokens=12)
-    stuck, other = Harness(checkpoint).generate(PROMPTS[:2], [bound, free])
+    stuck, other = make().generate(PROMPTS[:2], [bound, free])
     assert (stuck.reason, stuck.error) == ("error", "constraint_error")
     assert not stuck.token_ids and other.reason in ("stop", "length")
 
 
-def test_a_grammar_that_does_not_compile_ends_its_request_alone(checkpoint: Path) -> None:
+def test_a_grammar_that_does_not_compile_ends_its_request_alone(make: Make) -> None:
     bad, good = params(grammar=GrammarSpec("regex", "(")), params(grammar=json_spec())
-    harness = Harness(checkpoint)
+    harness = make()
     for _ in range(2):
         broken, fine = harness.generate(PROMPTS[:2], [bad, good])
         assert (broken.reason, broken.error) == ("error", "internal_error")
         assert fine.reason == "stop"
 
 
-def test_logprobs_are_of_the_unmasked_model(checkpoint: Path) -> None:
+def test_logprobs_are_of_the_unmasked_model(make: Make) -> None:
     given = params(grammar=choice_spec(["yes"], "x"), logprobs=1)
-    [bound] = Harness(checkpoint).generate(PROMPTS[:1], [given])
-    [free] = Harness(checkpoint).generate(PROMPTS[:1], [params(logprobs=1, max_tokens=1)])
+    [bound] = make().generate(PROMPTS[:1], [given])
+    [free] = make().generate(PROMPTS[:1], [params(logprobs=1, max_tokens=1)])
     (own, _), best = bound.logprobs[0]
     assert best == free.logprobs[0][0] and own == bound.token_ids[0] != best[0]
 
 
-def test_every_row_constrained(checkpoint: Path) -> None:
+def test_every_row_constrained(make: Make) -> None:
     given = [params(grammar=json_spec(), temperature=0.7, seed=row) for row in range(24)]
-    answers = Harness(checkpoint).generate([PROMPTS[row % 6] for row in range(24)], given)
+    answers = make().generate([PROMPTS[row % 6] for row in range(24)], given)
     for answer in answers:
         jsonschema.validate(json.loads(text_of(answer)), SCHEMA)
     assert max(max(answer.token_ids) for answer in answers) < VOCAB
