@@ -36,12 +36,13 @@ ENDLESS = StructuredOutputsParams(json={"type": "array", "items": PERSON, "minIt
 
 def steps(bench: Bench, args: argparse.Namespace) -> dict[int, list[float]]:
     """Milliseconds of a step by how many rows are constrained, one for each repetition."""
+    prompt, output = args.decode
     found: dict[int, list[float]] = {count: [] for count in args.constrained}
     for count in args.constrained:  # compiles what has to be compiled
-        bench.decode_step(args.batch, 64, 8, forms=[ENDLESS] * count)
+        bench.decode_step(args.batch, 64, 8, [ENDLESS] * count)
     for _ in range(args.repetitions):
         for count, times in found.items():
-            times.append(bench.decode_step(args.batch, *args.decode, forms=[ENDLESS] * count))
+            times.append(bench.decode_step(args.batch, prompt, output, [ENDLESS] * count))
     return found
 
 
