@@ -39,7 +39,7 @@ def steps(bench: Bench, args: argparse.Namespace) -> dict[int, list[float]]:
     prompt, output = args.decode
     found: dict[int, list[float]] = {count: [] for count in args.constrained}
     for count in args.constrained:  # compiles what has to be compiled
-        bench.decode_step(args.batch, 64, 8, [ENDLESS] * count)
+        bench.decode_step(args.batch, prompt, output, [ENDLESS] * count)
     for _ in range(args.repetitions):
         for count, times in found.items():
             times.append(bench.decode_step(args.batch, prompt, output, [ENDLESS] * count))
