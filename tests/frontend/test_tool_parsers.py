@@ -73,7 +73,7 @@ def test_an_output_that_ends_early_loses_nothing_and_raises_nothing(recorded: Re
     calls = read(reading, [recorded.text])[2]
     for length in range(len(recorded.text)):
         beginning = recorded.text[:length]
-        if recorded.parser == "openai" and beginning.count("<|") > beginning.count("|>"):
+        if recorded.parser == "openai" and beginning.rfind("<") > beginning.rfind("|>"):
             continue  # its marks are tokens, never cut
         content, _, cut = read(reading, [beginning])
         assert len(cut) <= max(len(calls), 1)
