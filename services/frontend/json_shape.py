@@ -15,6 +15,7 @@ MAX_CONTAINERS = 2**16
 """Objects and arrays of one body."""
 
 _ALL_BUT_BRACKETS = bytes(set(range(256)) - set(b'[]{}"'))
+_AS_ARRAYS = bytes.maketrans(b"{}", b"[]")
 _STRING = re.compile(rb'"[^"]*"')
 
 
@@ -28,19 +29,14 @@ def check_shape(body: bytes) -> None:
             f"The body holds more than {MAX_CONTAINERS} objects and arrays.", code="body_too_deep"
         )
     for _ in range(MAX_DEPTH):
-        brackets = _without_innermost(brackets)
-    if brackets.startswith((b"[", b"{")):
+        brackets = brackets.replace(b"[]", b"")  # the innermost level
+    if brackets.startswith(b"["):
         raise InvalidRequest(
             f"The body is nested deeper than {MAX_DEPTH} levels.", code="body_too_deep"
         )
 
 
 def _brackets(body: bytes) -> bytes:
-    """The brackets outside strings; an escaped quote ends none."""
+    """The brackets outside strings, all square; an escaped quote ends no string."""
     plain = body.replace(b"\\\\", b"").replace(b'\\"', b"")
-    return _STRING.sub(b"", plain.translate(None, _ALL_BUT_BRACKETS))
-
-
-def _without_innermost(brackets: bytes) -> bytes:
-    """At least one level less."""
-    return brackets.replace(b"[]", b"").replace(b"{}", b"")
+    return _STRING.sub(b"", plain.translate(_AS_ARRAYS, _ALL_BUT_BRACKETS))
