@@ -197,13 +197,13 @@ async def read_json(request: Request, decoder: msgspec.json.Decoder[T]) -> T:
     check_shape(body)
     try:
         decoded = decoder.decode(body)
+        note_fields(request, body, decoded)
     except msgspec.ValidationError as error:
         param = _param(error)
         reason = _reason(error)
         raise InvalidRequest(f"{param}: {reason}" if param else reason, param=param) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidRequest("The body is not valid JSON in UTF-8.", code="invalid_json") from error
-    note_fields(request, body, decoded)
     return decoded
 
 

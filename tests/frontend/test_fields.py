@@ -115,3 +115,13 @@ def test_request_id(tokenizer: Tokenizer) -> None:
             assert response.json()["error"]["param"] == "request_id"
 
     run(tokenizer, test)
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_bytes_that_are_no_text_in_an_unknown_field(tokenizer: Tokenizer, strict: bool) -> None:
+    async def test(front: Frontend) -> None:
+        for body in (b'{"prompt": "a", "x\xff": 1}', b'{"prompt": "a", "x": {"\xff": "\xff"}}'):
+            response = await front.client.post(COMPLETIONS, content=body)
+            assert response.status_code in ((400,) if strict else (200, 400))
+
+    run(tokenizer, test, strict_requests=strict)
