@@ -39,4 +39,7 @@ def check_shape(body: bytes) -> None:
 def _brackets(body: bytes) -> bytes:
     """The brackets outside strings, all square; an escaped quote ends no string."""
     plain = body.replace(b"\\\\", b"").replace(b'\\"', b"")
-    return _STRING.sub(b"", plain.translate(_AS_ARRAYS, _ALL_BUT_BRACKETS))
+    marks = plain.translate(_AS_ARRAYS, _ALL_BUT_BRACKETS)
+    # Most strings hold no bracket. Two quotes side by side do not tell inside from outside, so
+    # they may go whichever they are.
+    return _STRING.sub(b"", marks.replace(b'""', b""))

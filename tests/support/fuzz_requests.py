@@ -91,8 +91,13 @@ class Fuzzer:
 
     def _sensible(self, rng: Random) -> dict[str, Callable[[], Any]]:
         """By field name, values that mostly lead to an answer."""
-        tokens = lambda: rng.randint(1, self._max_tokens)  # noqa: E731
-        text = lambda: " ".join(rng.choices(WORDS, k=rng.randint(1, 12)))  # noqa: E731
+
+        def text() -> str:
+            return " ".join(rng.choices(WORDS, k=rng.randint(1, 12)))
+
+        def tokens() -> int:
+            return rng.randint(1, self._max_tokens)
+
         return {
             "model": lambda: rng.choice([self._model, self._model, None]),
             "messages": lambda: _messages(rng, text),
