@@ -7,7 +7,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 MAKEFLAGS += --no-builtin-rules
 .DEFAULT_GOAL := help
-.PHONY: help install serve test test-gpu check size bench bench-gpu links clean
+.PHONY: help install serve test test-gpu check size docs bench bench-gpu links clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -53,6 +53,9 @@ check: $(INSTALLED) links  ## format, lint, types, size budget, import rules
 
 size: $(INSTALLED)  ## lines per room, and the budget
 	$(RUN) tools/size.py
+
+docs: $(INSTALLED)  ## rewrite docs/api.md from the conformance cases
+	OCTAVO_TEST_WRITE_DOCS=1 $(RUN) -m pytest -q tests/conformance
 
 bench: $(INSTALLED)  ## measure scheduler and frontend; with a GPU kernels and generation too
 	$(RUN) bench/scheduler.py --json build/bench/scheduler.json

@@ -61,6 +61,10 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Seconds that requests in flight get to finish after SIGTERM."""
     max_queued_requests: int = 4096
     """Requests waiting or running, per server; above it 503."""
+    strict_requests: bool = False
+    """A request with a field that nobody knows is a 400."""
+    trust_request_chat_template: bool = False
+    """A request may bring a chat template of its own."""
 
 
 class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):

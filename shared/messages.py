@@ -22,7 +22,7 @@ from octavo.shared.sampling import SamplingParams
 
 Ints: TypeAlias = npt.NDArray[np.int32]
 Floats: TypeAlias = npt.NDArray[np.float32]
-FinishReason: TypeAlias = Literal["stop", "length", "abort", "error"]
+FinishReason: TypeAlias = Literal["stop", "length", "abort", "error", "repetition"]
 
 REQUEST_ID_BYTES = 16
 NO_TOKEN = -1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import secrets
 from collections.abc import Sequence
+from typing import Annotated, TypeAlias
 
 import msgspec
 
@@ -18,9 +19,40 @@ MAX_STOP_STRINGS = 16
 MAX_STOP_BYTES = 256
 MAX_STOP_TOKEN_IDS = 256
 MAX_LOGIT_BIAS = 1024
+MAX_ALLOWED_IDS = 2**19
+MAX_BAD_WORDS = 256
+MAX_BAD_WORD_CHARS = 256
+MAX_PATTERN = 128
 MAX_SEED = 2**63 - 1
 SEED_STRIDE = 0x9E3779B97F4A7C15
 """Odd, so that the seeds of one request's choices are all different (golden ratio, 64 bits)."""
+
+
+PatternSize: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=MAX_PATTERN)]
+
+
+class RepetitionDetection(msgspec.Struct, frozen=True, kw_only=True):
+    """Ends an output whose last tokens are one pattern, `min_count` times in a row.
+
+    Patterns of `min_pattern_size` (0 is 1) to `max_pattern_size` tokens; 0 looks for none.
+    """
+
+    max_pattern_size: PatternSize = 0
+    min_pattern_size: PatternSize = 0
+    min_count: Annotated[int, msgspec.Meta(ge=0, le=4096)] = 0
+
+    def verify(self) -> None:
+        if not 0 <= self.min_pattern_size <= self.max_pattern_size <= MAX_PATTERN:
+            raise InvalidRequest(
+                "repetition_detection: the pattern sizes must be 0 <= min_pattern_size <= "
+                f"max_pattern_size <= {MAX_PATTERN}.",
+                param="repetition_detection",
+            )
+        if self.max_pattern_size and not 2 <= self.min_count <= 4096:
+            raise InvalidRequest(
+                "repetition_detection: min_count must be between 2 and 4096.",
+                param="repetition_detection",
+            )
 
 
 class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -67,6 +99,7 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     reasoning_end_ids: list[int] = msgspec.field(default_factory=list)
     skip_special_tokens: bool = True
     eos_token_ids: list[int] = msgspec.field(default_factory=list)
+    repetition_detection: RepetitionDetection | None = None
 
     @property
     def greedy(self) -> bool:
@@ -116,6 +149,30 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
         for bias in self.logit_bias.values():
             _between("logit_bias", bias, -100.0, 100.0)
         _verify_stop(self.stop)
+        self._verify_masks(vocab_size)
+        if self.repetition_detection is not None:
+            self.repetition_detection.verify()
+
+    def _verify_masks(self, vocab_size: int) -> None:
+        allowed = self.allowed_token_ids
+        if allowed is not None:
+            if not allowed:
+                raise InvalidRequest("allowed_token_ids is empty.", param="allowed_token_ids")
+            _verify_ids("allowed_token_ids", allowed, vocab_size, MAX_ALLOWED_IDS)
+        if len(self.bad_words) > MAX_BAD_WORDS:
+            raise InvalidRequest(
+                f"bad_words has {len(self.bad_words)} entries, at most {MAX_BAD_WORDS} allowed.",
+                param="bad_words",
+            )
+        for word in self.bad_words:
+            if not 0 < len(word.strip()) <= len(word) <= MAX_BAD_WORD_CHARS:
+                raise InvalidRequest(
+                    f"Each bad word must have 1 to {MAX_BAD_WORD_CHARS} characters and not be "
+                    "all spaces.",
+                    param="bad_words",
+                )
+        for ids in self.bad_words_ids:
+            _verify_ids("bad_words", ids, vocab_size, MAX_BAD_WORD_CHARS * 4)
 
     def _verify_numbers(self) -> None:
         _between("presence_penalty", self.presence_penalty, -2.0, 2.0)
@@ -152,12 +209,11 @@ def _between(name: str, value: float, low: float, high: float) -> None:
 def _verify_ids(name: str, ids: Sequence[int] | dict[int, float], vocab: int, limit: int) -> None:
     if len(ids) > limit:
         raise InvalidRequest(f"{name} has {len(ids)} entries, at most {limit} allowed.", param=name)
-    for token_id in ids:
-        if not 0 <= token_id < vocab:
-            raise InvalidRequest(
-                f"{name}: token id {token_id} is outside the vocabulary (0 to {vocab - 1}).",
-                param=name,
-            )
+    if ids and not (min(ids) >= 0 and max(ids) < vocab):
+        outside = next(token_id for token_id in ids if not 0 <= token_id < vocab)
+        raise InvalidRequest(
+            f"{name}: token id {outside} is outside the vocabulary (0 to {vocab - 1}).", param=name
+        )
 
 
 def _verify_stop(stop: list[str]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from octavo.services.frontend.edge import (
@@ -15,27 +14,66 @@ from octavo.services.frontend.edge import (
     on_octavo_error,
 )
 from octavo.services.frontend.inbox import ClientGone
+from octavo.services.frontend.replies import (
+    ChatChunk,
+    ChatCompletion,
+    Completion,
+    Detokenized,
+    Load,
+    ModelCard,
+    ModelList,
+    Tokens,
+    Version,
+)
 from octavo.services.frontend.routes.chat import chat_completions
 from octavo.services.frontend.routes.completions import completions
 from octavo.services.frontend.routes.health import health, load, metrics, version
 from octavo.services.frontend.routes.models import list_models, retrieve_model
+from octavo.services.frontend.routes.openapi import openapi
 from octavo.services.frontend.routes.tokens import detokenize, tokenize
+from octavo.services.frontend.schema import (
+    ChatRequest,
+    CompletionRequest,
+    DetokenizeRequest,
+    TokenizeRequest,
+)
+from octavo.services.frontend.served import JSON, TEXT, ServedRoute
 from octavo.services.frontend.service import Service
 from octavo.shared.errors import OctavoError
 
-ROUTES = [
-    Route("/v1/chat/completions", chat_completions, methods=["POST"]),
-    Route("/v1/completions", completions, methods=["POST"]),
-    Route("/v1/models", list_models),
-    Route("/v1/models/{model:path}", retrieve_model),
-    Route("/tokenize", tokenize, methods=["POST"]),
-    Route("/detokenize", detokenize, methods=["POST"]),
-    Route("/health", health),
-    Route("/ping", health, methods=["GET", "POST"]),
-    Route("/version", version),
-    Route("/load", load),
-    Route("/metrics", metrics),
-]
+POST = ("POST",)
+SERVED = (
+    ServedRoute(
+        "/v1/chat/completions",
+        chat_completions,
+        "Answer a conversation",
+        POST,
+        ChatRequest,
+        ChatCompletion,
+        ChatChunk,
+    ),
+    ServedRoute(
+        "/v1/completions",
+        completions,
+        "Continue texts",
+        POST,
+        CompletionRequest,
+        Completion,
+        Completion,
+    ),
+    ServedRoute("/v1/models", list_models, "The models served", response=ModelList),
+    ServedRoute("/v1/models/{model:path}", retrieve_model, "One model", response=ModelCard),
+    ServedRoute("/tokenize", tokenize, "A text's token ids", POST, TokenizeRequest, Tokens),
+    ServedRoute("/detokenize", detokenize, "Ids' text", POST, DetokenizeRequest, Detokenized),
+    ServedRoute("/health", health, "Whether the engine works"),
+    ServedRoute("/ping", health, "The same", ("GET", "POST")),
+    ServedRoute("/version", version, "The server's version", response=Version),
+    ServedRoute("/load", load, "How many requests are in the engine", response=Load),
+    ServedRoute("/metrics", metrics, "Prometheus metrics", media=TEXT),
+    ServedRoute("/openapi.json", openapi, "This description", media=JSON),
+)
+"""Every route there is; the router and /openapi.json are both made from it."""
+ROUTES = [one.route() for one in SERVED]
 
 ERROR_HANDLERS = {
     OctavoError: on_octavo_error,
@@ -49,4 +87,5 @@ def create_app(service: Service) -> ASGIApp:
     app = Starlette(routes=ROUTES, exception_handlers=ERROR_HANDLERS)
     app.router.redirect_slashes = False
     app.state.service = service
+    app.state.served = SERVED
     return Edge(app, service.config.api_key)

@@ -22,7 +22,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from octavo.services.frontend.fields import note_fields, noted_headers
 from octavo.services.frontend.inbox import ClientGone
+from octavo.services.frontend.json_shape import check_shape
 from octavo.services.frontend.replies import ErrorBody, ErrorReply, Reply
 from octavo.shared.errors import (
     BodyTooLarge,
@@ -116,7 +118,8 @@ class Edge:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                message["headers"] = [*message["headers"], *echoed]
+                noted = noted_headers(scope.get("state", {}), with_id=not echoed)
+                message["headers"] = [*message["headers"], *echoed, *noted]
             await send(message)
 
         try:
@@ -191,12 +194,17 @@ async def _read_body(request: Request) -> bytes:
 async def read_json(request: Request, decoder: msgspec.json.Decoder[T]) -> T:
     """The body as a request struct. Raises InvalidRequest that names the offending field."""
     body = await read_body(request)
+    check_shape(body)
     try:
-        return decoder.decode(body)
+        decoded = decoder.decode(body)
+        note_fields(request, body, decoded)
     except msgspec.ValidationError as error:
-        raise InvalidRequest(_reason(error), param=_param(error)) from error
+        param = _param(error)
+        reason = _reason(error)
+        raise InvalidRequest(f"{param}: {reason}" if param else reason, param=param) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidRequest("The body is not valid JSON in UTF-8.", code="invalid_json") from error
+    return decoded
 
 
 def _reason(error: msgspec.ValidationError) -> str:

@@ -38,12 +38,15 @@ class Stream:
         """By position in the prompt; the first token has none."""
         self._inbox = inbox
         self._piece = Piece()
+        self._due = 1
+        """How many tokens are worth waking the reader; the first always is."""
 
     def add_token(self, token_id: int, logprob: TokenLogprob | None) -> None:
         self._piece.token_ids.append(token_id)
         if logprob is not None:
             self._piece.logprobs.append(logprob)
-        self._inbox.mark(self)
+        if len(self._piece.token_ids) >= self._due:
+            self._inbox.mark(self)
 
     def finish(self, finished: Finished) -> None:
         self._piece.finished = finished
@@ -51,17 +54,22 @@ class Stream:
 
     def take(self) -> Piece:
         piece, self._piece = self._piece, Piece()
+        self._due = self._inbox.interval
         return piece
 
 
 class Inbox:
-    """The streams of one HTTP request, in the order of its choices. One reader."""
+    """The streams of one HTTP request, in the order of its choices. One reader.
+
+    `interval`: a sequence's tokens behind its first are handed over this many at a time.
+    """
 
     def __init__(self, request_ids: Sequence[bytes]) -> None:
         self.streams = [Stream(request_id, self) for request_id in request_ids]
         self._index = {stream: i for i, stream in enumerate(self.streams)}
         self._ready: dict[Stream, None] = {}
         self._waiter: asyncio.Future[None] | None = None
+        self.interval = 1
         self._gone = False
         self._timer: asyncio.TimerHandle | None = None
         self._deadline = 0.0

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from octavo.services.frontend.beam_search import check_beams
 from octavo.services.frontend.schema import (
-    MAX_CACHE_SALT,
     ChatRequest,
     CompletionRequest,
     GenerationRequest,
@@ -11,9 +11,10 @@ from octavo.services.frontend.schema import (
 from octavo.shared.config import ModelInfo
 from octavo.shared.errors import ContextTooLong, InvalidRequest
 from octavo.shared.grammar.spec import GrammarSpec
-from octavo.shared.sampling import MAX_LOGPROBS, SamplingParams
+from octavo.shared.sampling import SamplingParams
+from octavo.shared.text.bad_words import with_bad_words
+from octavo.shared.text.tokenizer import Tokenizer
 
-_PRIORITY_LIMIT = 2**31 - 1
 _NUMBERS = {
     "temperature": 1.0,
     "top_p": 1.0,
@@ -27,6 +28,7 @@ _NUMBERS = {
 def sampling_params(
     request: GenerationRequest,
     model: ModelInfo,
+    tokenizer: Tokenizer,
     *,
     max_tokens: int | None,
     logprobs: int | None,
@@ -56,11 +58,14 @@ def sampling_params(
         prompt_logprobs=prompt_logprobs,
         grammar=grammar,
         logit_bias=request.logit_bias or {},
+        allowed_token_ids=request.allowed_token_ids,
+        bad_words=request.bad_words or [],
+        repetition_detection=request.repetition_detection,
         skip_special_tokens=request.skip_special_tokens is not False,
         eos_token_ids=model.eos_token_ids,
     )
     params.verify(model.vocab_size)
-    return params
+    return with_bad_words(params, model.vocab_size, tokenizer)
 
 
 def _number(request: GenerationRequest, model: ModelInfo, name: str) -> float:
@@ -73,20 +78,12 @@ def _number(request: GenerationRequest, model: ModelInfo, name: str) -> float:
 def check_common(request: GenerationRequest) -> None:
     """What can be told before the prompt is known. Raises InvalidRequest."""
     request.refuse()
-    salt = request.cache_salt or ""
-    if len(salt) > MAX_CACHE_SALT:
-        raise InvalidRequest(
-            f"cache_salt has {len(salt)} characters, at most {MAX_CACHE_SALT} allowed.",
-            param="cache_salt",
-        )
-    if abs(request.priority or 0) > _PRIORITY_LIMIT:
-        raise InvalidRequest(
-            f"priority must be between -{_PRIORITY_LIMIT} and {_PRIORITY_LIMIT}.", param="priority"
-        )
     if request.stream_options is not None and not request.stream:
         raise InvalidRequest("stream_options needs stream.", param="stream_options")
     if request.prompt_logprobs is not None and request.stream:
         raise InvalidRequest("prompt_logprobs cannot be streamed.", param="prompt_logprobs")
+    if request.use_beam_search:
+        check_beams(request)
 
 
 def chat_logprobs(request: ChatRequest) -> int | None:
@@ -94,10 +91,6 @@ def chat_logprobs(request: ChatRequest) -> int | None:
     top = request.top_logprobs or 0
     if top and not request.logprobs:
         raise InvalidRequest("top_logprobs needs logprobs to be true.", param="top_logprobs")
-    if not 0 <= top <= MAX_LOGPROBS:
-        raise InvalidRequest(
-            f"top_logprobs must be between 0 and {MAX_LOGPROBS}, got {top}.", param="top_logprobs"
-        )
     return top if request.logprobs else None
 
 

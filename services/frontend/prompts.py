@@ -18,6 +18,7 @@ from octavo.services.frontend.schema import (
     ChatRequest,
     CompletionRequest,
     ContentPart,
+    GenerationRequest,
     TokenizeRequest,
 )
 from octavo.shared.config import ModelInfo
@@ -59,7 +60,7 @@ async def completion_prompts(
         ]
 
     prompts = await off_loop(sum(map(len, given)), encode)
-    return [_checked(prompt, request.truncate_prompt_tokens, model) for prompt in prompts]
+    return [_checked(prompt, request, model) for prompt in prompts]
 
 
 def _prompt_list(prompt: str | list[str | int | list[int]] | None) -> Sequence[str | list[int]]:
@@ -76,18 +77,20 @@ def _prompt_list(prompt: str | list[str | int | list[int]] | None) -> Sequence[s
     return several
 
 
-def _checked(prompt: Prompt, truncate: int | None, model: ModelInfo) -> Prompt:
+def _checked(prompt: Prompt, request: GenerationRequest, model: ModelInfo) -> Prompt:
     if not prompt.ids:
         raise _bad_prompt("The prompt is empty.")
     check_ids(prompt.ids, model.vocab_size, "prompt")  # a tokenizer may know more than the model
-    if truncate is None:
+    if request.truncate_prompt_tokens is None:
         return prompt
-    kept = prompt.ids[-_kept(truncate, model) :]
+    num_kept = _num_kept(request.truncate_prompt_tokens, model)
+    right = request.truncation_side == "right"
+    kept = prompt.ids[:num_kept] if right else prompt.ids[-num_kept:]
     return prompt if len(kept) == len(prompt.ids) else Prompt(kept)
 
 
-def _kept(truncate: int, model: ModelInfo) -> int:
-    """truncate_prompt_tokens k keeps the last k tokens; -1 as many as leave room for one more."""
+def _num_kept(truncate: int, model: ModelInfo) -> int:
+    """truncate_prompt_tokens k keeps k tokens; -1 as many as leave room for one more."""
     if truncate == -1:
         return model.max_model_len - 1
     if not 1 <= truncate <= model.max_model_len:
@@ -106,19 +109,27 @@ def check_ids(ids: Sequence[int], vocab_size: int, param: str) -> None:
         )
 
 
-async def chat_prompt(request: ChatRequest, tokenizer: Tokenizer, model: ModelInfo) -> Prompt:
+async def chat_prompt(
+    request: ChatRequest, tokenizer: Tokenizer, model: ModelInfo, *, trusts_templates: bool = False
+) -> Prompt:
     """The prompt of a chat. Raises InvalidRequest (param `messages` or the template option)."""
-    ids = await chat_ids(request, tokenizer, {"reasoning_effort": request.reasoning_effort})
+    ids = await chat_ids(
+        request,
+        tokenizer,
+        {"reasoning_effort": request.reasoning_effort},
+        trusts_templates=trusts_templates,
+    )
     if not ids:
         raise InvalidRequest("The messages make an empty prompt.", param="messages")
-    prompt = Prompt(ids)
-    return _checked(prompt, request.truncate_prompt_tokens, model)
+    return _checked(Prompt(ids), request, model)
 
 
 async def chat_ids(
     request: ChatRequest | TokenizeRequest,
     tokenizer: Tokenizer,
     variables: dict[str, Any] | None = None,
+    *,
+    trusts_templates: bool = False,
 ) -> list[int]:
     """Render a chat and tokenize it; `variables` that are not None go to the template too."""
     if request.continue_final_message and request.add_generation_prompt:
@@ -126,19 +137,35 @@ async def chat_ids(
             "continue_final_message and add_generation_prompt exclude each other.",
             param="continue_final_message",
         )
+    source = _own_template(request, trusts_templates)
     given = request.messages or []
     messages = [_template_message(message, i) for i, message in enumerate(given)]
     options = {k: v for k, v in (variables or {}).items() if v is not None}
     options |= _template_options(request.chat_template_kwargs)
+    options["documents"] = request.documents
     options["continue_final_message"] = bool(request.continue_final_message)
     options["add_generation_prompt"] = request.add_generation_prompt is not False
     # The template writes the special tokens itself, so more come only on request.
     special = bool(request.add_special_tokens)
 
     def encode() -> list[int]:
-        return tokenizer.encode(tokenizer.render_chat(messages, **options), special)
+        return tokenizer.encode(
+            tokenizer.render_chat(messages, template=source, **options), special
+        )
 
-    return await off_loop(sum(len(m.get("content") or "") for m in messages), encode)
+    size = sum(len(m.get("content") or "") for m in messages)
+    return await off_loop(size if source is None else INLINE_CHARS + 1, encode)
+
+
+def _own_template(request: ChatRequest | TokenizeRequest, trusted: bool) -> str | None:
+    """The request's own template, where the operator lets requests bring one."""
+    if request.chat_template is not None and not trusted:
+        raise InvalidRequest(
+            "This server takes no chat_template from requests "
+            "(its operator can allow it: --trust-request-chat-template).",
+            param="chat_template",
+        )
+    return request.chat_template
 
 
 def _template_options(kwargs: dict[str, Any] | None) -> dict[str, Any]:

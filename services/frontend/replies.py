@@ -94,6 +94,8 @@ class CompletionChoice(Reply, kw_only=True):
     token_ids: list[int] | UnsetType = UNSET
     prompt_token_ids: list[int] | UnsetType = UNSET
     prompt_logprobs: PromptLogprobList | UnsetType = UNSET
+    prompt_text: str | UnsetType = UNSET
+    prompt_token_offsets: list[tuple[int, int]] | UnsetType = UNSET
 
 
 class FunctionDelta(Reply, kw_only=True):
@@ -149,6 +151,8 @@ class ChatCompletion(Reply, kw_only=True):
     usage: Usage
     prompt_token_ids: list[int] | UnsetType = UNSET
     prompt_logprobs: PromptLogprobList | UnsetType = UNSET
+    prompt_text: str | UnsetType = UNSET
+    prompt_token_offsets: list[tuple[int, int]] | UnsetType = UNSET
 
 
 class ChatChunk(Reply, kw_only=True):
@@ -160,6 +164,8 @@ class ChatChunk(Reply, kw_only=True):
     system_fingerprint: str
     usage: Usage | UnsetType | None = UNSET
     prompt_token_ids: list[int] | UnsetType = UNSET
+    prompt_text: str | UnsetType = UNSET
+    prompt_token_offsets: list[tuple[int, int]] | UnsetType = UNSET
 
 
 class ErrorBody(Reply, kw_only=True):
@@ -198,3 +204,11 @@ class Tokens(Reply, kw_only=True):
 
 class Detokenized(Reply, kw_only=True):
     prompt: str
+
+
+class Version(Reply, kw_only=True):
+    version: str
+
+
+class Load(Reply, kw_only=True):
+    server_load: int

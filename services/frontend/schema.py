@@ -1,23 +1,51 @@
 """Requests of the OpenAI API, with vLLM's extra fields, as structs.
 
-A field that is not listed is ignored. A field that would change the answer and that this server
-does not have is listed as `Refused`: set to anything that asks for something, it is a 400 that
-names it, never silently dropped. Every field may be null, which means absent.
+A field that is not listed is ignored, and so is one listed as `Ignored`; the answer's header
+X-Octavo-Ignored-Fields names both (`fields`). A field that would change the answer and that this
+server does not have is listed as `Refused`: set to anything that asks for something, it is a 400
+that names it, never silently dropped. Every field may be null, which means absent.
 """
 
 from __future__ import annotations
 
 import functools
-from typing import Annotated, Any, Literal, TypeAlias, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 
 import msgspec
 
+from octavo.services.frontend.bounds import (
+    MAX_CHAT_TEMPLATE,
+    MAX_MESSAGES,
+    MAX_PARTS,
+    MAX_TOOLS,
+    PRIORITY_LIMIT,
+    AllowedIds,
+    BadWords,
+    Beams,
+    CacheSalt,
+    Count,
+    Documents,
+    Ids,
+    Ignored,
+    Int,
+    Json,
+    JsonObject,
+    LogitBias,
+    Logprobs,
+    Name,
+    Penalty,
+    PromptList,
+    Refused,
+    SafeId,
+    StopIds,
+    StopString,
+    StopStrings,
+    TemplateKwargs,
+    Text,
+    Tools,
+)
 from octavo.shared.errors import InvalidRequest
-
-Refused: TypeAlias = Annotated[Any, msgspec.Meta(description="not supported")]
-Int: TypeAlias = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
-Scalar: TypeAlias = str | Int | float | bool | None
-MAX_CACHE_SALT = 128
+from octavo.shared.sampling import RepetitionDetection
 
 _HARMLESS: tuple[Any, ...] = (None, False, "", [], {})
 
@@ -30,35 +58,45 @@ class StreamOptions(msgspec.Struct, kw_only=True):
 class GenerationRequest(msgspec.Struct, kw_only=True):
     """What chat and text completions share."""
 
-    model: str | None = None
-    n: Int | None = None
+    model: Name | None = None
+    n: Beams | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    top_k: Int | None = None
-    min_p: float | None = None
-    presence_penalty: float | None = None
-    frequency_penalty: float | None = None
-    repetition_penalty: float | None = None
+    temperature: Annotated[float, msgspec.Meta(ge=0.0, le=100.0)] | None = None
+    top_p: Annotated[float, msgspec.Meta(ge=1e-6, le=1.0)] | None = None
+    top_k: Annotated[int, msgspec.Meta(ge=-1, le=2**31 - 1)] | None = None
+    min_p: Annotated[float, msgspec.Meta(ge=0.0, le=1.0)] | None = None
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
+    repetition_penalty: Annotated[float, msgspec.Meta(ge=1e-3, le=100.0)] | None = None
     seed: Int | None = None
-    stop: str | list[str] | None = None
-    stop_token_ids: list[Int] | None = None
+    stop: StopString | StopStrings | None = None
+    stop_token_ids: StopIds | None = None
     include_stop_str_in_output: bool | None = None
     ignore_eos: bool | None = None
-    min_tokens: Int | None = None
-    logit_bias: dict[Int, float] | None = None
+    min_tokens: Count | None = None
+    logit_bias: LogitBias | None = None
     skip_special_tokens: bool | None = None
-    prompt_logprobs: Int | None = None
-    truncate_prompt_tokens: Int | None = None
+    prompt_logprobs: Logprobs | None = None
+    truncate_prompt_tokens: Annotated[int, msgspec.Meta(ge=-1, le=2**31 - 1)] | None = None
     add_special_tokens: bool | None = None
     return_token_ids: bool | None = None
     return_tokens_as_token_ids: bool | None = None
-    priority: Int | None = None
-    cache_salt: str | None = None
+    priority: Annotated[int, msgspec.Meta(ge=-PRIORITY_LIMIT, le=PRIORITY_LIMIT)] | None = None
+    request_id: SafeId | None = None
+    allowed_token_ids: AllowedIds | None = None
+    bad_words: BadWords | None = None
+    truncation_side: Literal["left", "right"] | None = None
+    return_prompt_text: bool | None = None
+    return_token_offsets: bool | None = None
+    stream_interval: Annotated[int, msgspec.Meta(ge=1, le=1024)] | None = None
+    repetition_detection: RepetitionDetection | None = None
+    use_beam_search: bool | None = None
+    length_penalty: Annotated[float, msgspec.Meta(ge=-10.0, le=10.0)] | None = None
+    cache_salt: CacheSalt | None = None
 
-    response_format: dict[str, Any] | None = None
-    structured_outputs: dict[str, Any] | None = None
+    response_format: JsonObject | None = None
+    structured_outputs: JsonObject | None = None
     guided_json: Refused = None
     guided_regex: Refused = None
     guided_choice: Refused = None
@@ -67,61 +105,91 @@ class GenerationRequest(msgspec.Struct, kw_only=True):
     structural_tag: Refused = None
     regex: Refused = None
     ebnf: Refused = None
-    use_beam_search: Refused = None
-    allowed_token_ids: Refused = None
-    bad_words: Refused = None
     logprob_token_ids: Refused = None
     thinking_token_budget: Refused = None
-    repetition_detection: Refused = None
     watermarking: Refused = None
     kv_transfer_params: Refused = None
+    ec_transfer_params: Refused = None
     lora_path: Refused = None
-    truncation_side: Literal["left"] | None = None
+    stop_regex: Refused = None
+    no_stop_trim: Refused = None
+    custom_logit_processor: Refused = None
+    routed_experts_prompt_start: Refused = None
+
+    user: Ignored = None
+    metadata: Ignored = None
+    store: Ignored = None
+    service_tier: Ignored = None
+    session_id: Ignored = None
+    safety_identifier: Ignored = None
+    prompt_cache_key: Ignored = None
+    prompt_cache_retention: Ignored = None
+    prediction: Ignored = None
+    spaces_between_special_tokens: Ignored = None
+    vllm_xargs: Ignored = None
+    return_weight_versions: Ignored = None
+    custom_labels: Ignored = None
+
+    def idle(self) -> list[str]:
+        """Fields that are set and, beside the others, without effect."""
+        idle = []
+        if self.use_beam_search:
+            idle += ["temperature", "top_p", "top_k", "min_p", "seed"]
+        else:
+            idle.append("length_penalty")
+        if self.truncate_prompt_tokens is None:
+            idle.append("truncation_side")
+        return [name for name in idle if getattr(self, name) is not None]
 
     def refuse(self) -> None:
         """Raise InvalidRequest for a field that this server cannot honour."""
-        for name in _refused_fields(type(self)):
-            if getattr(self, name) not in _HARMLESS:
-                raise _unsupported(name)
+        refuse_fields(self)
 
 
 class ContentPart(msgspec.Struct, kw_only=True):
-    type: str = "text"
-    text: str | None = None
+    type: Name = "text"
+    text: Text | None = None
 
 
 class ChatMessage(msgspec.Struct, kw_only=True):
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: str | list[ContentPart] | None = None
-    name: str | None = None
-    reasoning: str | None = None
-    reasoning_content: str | None = None
-    tool_calls: list[dict[str, Any]] | None = None
-    tool_call_id: str | None = None
+    content: Text | Annotated[list[ContentPart], msgspec.Meta(max_length=MAX_PARTS)] | None = None
+    name: Name | None = None
+    reasoning: Text | None = None
+    reasoning_content: Text | None = None
+    tool_calls: Annotated[list[JsonObject], msgspec.Meta(max_length=MAX_TOOLS)] | None = None
+    tool_call_id: Name | None = None
+
+
+Messages = Annotated[list[ChatMessage], msgspec.Meta(max_length=MAX_MESSAGES)]
 
 
 class ChatRequest(GenerationRequest, kw_only=True):
-    messages: list[ChatMessage]
+    messages: Messages
     max_tokens: Int | None = None
     max_completion_tokens: Int | None = None
     logprobs: bool | None = None
-    top_logprobs: Int | None = None
+    top_logprobs: Logprobs | None = None
+    echo: bool | None = None
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
-    chat_template_kwargs: dict[str, Scalar] | None = None
-    reasoning_effort: str | None = None
-    tools: list[Any] | None = None
-    tool_choice: Any = None
+    chat_template: Annotated[str, msgspec.Meta(max_length=MAX_CHAT_TEMPLATE)] | None = None
+    chat_template_kwargs: TemplateKwargs | None = None
+    documents: Documents | None = None
+    reasoning_effort: Name | None = None
+    tools: Tools | None = None
+    tool_choice: Json = None
 
-    chat_template: Refused = None
-    documents: Refused = None
-    echo: Refused = None
     functions: Refused = None
     function_call: Refused = None
     audio: Refused = None
     web_search_options: Refused = None
     mm_processor_kwargs: Refused = None
     media_io_kwargs: Refused = None
+    mm_payload: Refused = None
+
+    modalities: Ignored = None
+    verbosity: Ignored = None
 
     def refuse(self) -> None:
         super().refuse()
@@ -132,9 +200,9 @@ class ChatRequest(GenerationRequest, kw_only=True):
 
 
 class CompletionRequest(GenerationRequest, kw_only=True):
-    prompt: str | list[str | Int | list[Int]] | None = None
+    prompt: Text | PromptList | None = None
     max_tokens: Int | None = 16
-    logprobs: Int | None = None
+    logprobs: Logprobs | None = None
     echo: bool | None = None
     best_of: Int | None = None
 
@@ -143,26 +211,39 @@ class CompletionRequest(GenerationRequest, kw_only=True):
 
     def refuse(self) -> None:
         super().refuse()
-        if self.best_of not in (None, 1, self.n):
-            raise _unsupported("best_of")
+        if self.best_of not in (None, self.n or 1):
+            raise InvalidRequest("best_of must equal n, or be left out.", param="best_of")
 
 
 class TokenizeRequest(msgspec.Struct, kw_only=True):
     """Completion form (`prompt`) or chat form (`messages`)."""
 
-    model: str | None = None
-    prompt: str | None = None
-    messages: list[ChatMessage] | None = None
+    model: Name | None = None
+    prompt: Text | None = None
+    messages: Messages | None = None
     add_special_tokens: bool | None = None
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
-    chat_template_kwargs: dict[str, Scalar] | None = None
+    chat_template: Annotated[str, msgspec.Meta(max_length=MAX_CHAT_TEMPLATE)] | None = None
+    chat_template_kwargs: TemplateKwargs | None = None
+    documents: Documents | None = None
+    tools: Tools | None = None
     return_token_strs: bool | None = None
+
+    mm_processor_kwargs: Refused = None
+    media_io_kwargs: Refused = None
 
 
 class DetokenizeRequest(msgspec.Struct, kw_only=True):
-    tokens: list[Int]
-    model: str | None = None
+    tokens: Ids
+    model: Name | None = None
+
+
+def refuse_fields(request: msgspec.Struct) -> None:
+    """Raise InvalidRequest for a field listed as `Refused` that asks for something."""
+    for name in _refused_fields(type(request)):
+        if getattr(request, name) not in _HARMLESS:
+            raise _unsupported(name)
 
 
 @functools.cache
@@ -172,6 +253,9 @@ def _refused_fields(kind: type[msgspec.Struct]) -> tuple[str, ...]:
 
 
 def _unsupported(name: str) -> InvalidRequest:
+    instead = " Use structured_outputs." if name.startswith("guided_") else ""
     return InvalidRequest(
-        f"`{name}` is not supported by this server.", param=name, code="unsupported_parameter"
+        f"`{name}` is not supported by this server.{instead}",
+        param=name,
+        code="unsupported_parameter",
     )

@@ -52,9 +52,10 @@ class Head:
     system_fingerprint: str
 
     @classmethod
-    def new(cls, prefix: str, model: str, service: Service) -> Head:
+    def new(cls, prefix: str, model: str, service: Service, request_id: str | None = None) -> Head:
+        """`request_id`: the client's own name for the request, known to be harmless."""
         return cls(
-            id=f"{prefix}-{secrets.token_hex(16)}",
+            id=f"{prefix}-{request_id or secrets.token_hex(16)}",
             created=int(time.time()),
             model=model,
             system_fingerprint=fingerprint(service.config),

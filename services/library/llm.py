@@ -24,6 +24,7 @@ from octavo.shared.config import EngineConfig, ServerConfig
 from octavo.shared.environment import environment
 from octavo.shared.errors import ConfigError, InvalidRequest
 from octavo.shared.sampling import SamplingParams
+from octavo.shared.text.bad_words import with_bad_words
 from octavo.shared.text.tokenizer import Tokenizer
 
 Message = Mapping[str, Any]
@@ -150,6 +151,7 @@ class LLM:
         grammar = sampling.grammar
         if sampling.structured_outputs is not None:
             grammar = self._grammars.spec(sampling.structured_outputs)
+        sampling = with_bad_words(sampling, self._model.vocab_size, self._tokenizer)
         room = self._model.max_model_len - len(prompt.token_ids)
         return msgspec.structs.replace(
             sampling,

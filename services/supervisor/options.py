@@ -174,6 +174,19 @@ OPTIONS = (
         "Requests waiting or running above which new ones get 503.",
         parse=size,
     ),
+    Option(
+        "strict_requests",
+        SERVER,
+        "Refuse requests with unknown fields; else a response header names them.",
+        parse=boolean,
+    ),
+    Option(
+        "trust_request_chat_template",
+        SERVER,
+        "Let requests bring a chat template of their own. It runs in a sandbox, but nothing bounds "
+        "its time.",
+        parse=boolean,
+    ),
     Option("log_level", SERVER, "Least level to log.", parse=str.upper, choices=LOG_LEVELS),
 )
 BY_NAME = {option.name: option for option in OPTIONS}

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from octavo.shared.messages import Finished, FinishReason
 from octavo.shared.sampling import SamplingParams
 from octavo.shared.text.logprobs import TokenLogprob
+from octavo.shared.text.repetition import RepetitionDetector
 from octavo.shared.text.stop_strings import StopStrings
 from octavo.shared.text.tokenizer import Tokenizer
 
@@ -34,13 +35,15 @@ class OutputAssembler:
 
     `stop_reason` is the stop string or the id of `stop_token_ids` that ended the output, None
     for the model's own end. A caller that sees `finish_reason` "stop" before the engine has said
-    Finished must abort the request: a stop string was hit.
+    Finished must abort the request: a stop string was hit. The same holds for "repetition".
     """
 
     def __init__(self, tokenizer: Tokenizer, sampling: SamplingParams) -> None:
         self._sampling = sampling
         self._detokenizer = tokenizer.detokenizer(sampling.skip_special_tokens)
         self._stops = StopStrings(sampling.stop, sampling.include_stop_str_in_output)
+        asked = sampling.repetition_detection
+        self._repetition = None if asked is None else RepetitionDetector(asked)
         self._num_chars = 0
         self._parts: list[str] = []
         self.token_ids: list[int] = []
@@ -78,7 +81,16 @@ class OutputAssembler:
         self.token_ids.append(token_id)
         if is_stop and not self._sampling.include_stop_str_in_output:
             return ""
-        return self._push_text(self._detokenizer.push(token_id))
+        text = self._push_text(self._detokenizer.push(token_id))
+        if self._repetition is not None and self._repetition.push(token_id):
+            text += self._end_repetition()
+        return text
+
+    def _end_repetition(self) -> str:
+        if self.finish_reason is not None or len(self.token_ids) < self._sampling.min_tokens:
+            return ""
+        self.finish_reason = "repetition"
+        return self._detokenizer.flush() + self._stops.flush()
 
     def _push_text(self, text: str) -> str:
         self._num_chars += len(text)

@@ -49,6 +49,7 @@ class Tokenizer:
         added = backend.get_added_tokens_decoder()
         self.special_ids = frozenset(i for i, token in added.items() if token.special)
         self._bytes: dict[int, bytes] = {}
+        self._special_tokens = dict(special_tokens)
         self._template = (
             None if chat_template is None else ChatTemplate(chat_template, special_tokens)
         )
@@ -108,11 +109,25 @@ class Tokenizer:
         """A fresh incremental decoder of what follows a prompt."""
         return Detokenizer(self.id_to_bytes, self.special_ids if skip_special_tokens else ())
 
-    def render_chat(self, messages: Sequence[Message], /, **options: Any) -> str:
-        """The prompt's text; `options` as in `ChatTemplate.render`."""
-        if self._template is None:
+    def render_chat(
+        self, messages: Sequence[Message], /, *, template: str | None = None, **options: Any
+    ) -> str:
+        """The prompt's text; `options` as in `ChatTemplate.render`.
+
+        `template` is a request's own one: whoever passes it trusts it with the time it takes.
+        """
+        own = self._template if template is None else self._compile(template)
+        if own is None:
             raise InvalidRequest("This model has no chat template.", param="messages")
-        return self._template.render(messages, **options)
+        return own.render(messages, **options)
+
+    def _compile(self, source: str) -> ChatTemplate:
+        try:
+            return ChatTemplate(source, self._special_tokens)
+        except (ConfigError, RecursionError):
+            raise InvalidRequest(
+                "chat_template is not a valid Jinja template.", param="chat_template"
+            ) from None
 
     def apply_chat_template(self, messages: Sequence[Message], **options: Any) -> list[int]:
         """The prompt's ids. The template writes the special tokens, so encoding adds none."""

@@ -6,7 +6,9 @@ import msgspec
 from msgspec import UNSET, UnsetType
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Receive
 
+from octavo.services.frontend.beam_search import beam_search
 from octavo.services.frontend.constraints import constraint_of
 from octavo.services.frontend.edge import cache_salt, error_body, json_response, read_json
 from octavo.services.frontend.generation import Generation
@@ -17,6 +19,7 @@ from octavo.services.frontend.parameters import (
     output_limit,
     sampling_params,
 )
+from octavo.services.frontend.prompt_reader import PromptReader, echoed_message
 from octavo.services.frontend.prompts import chat_prompt
 from octavo.services.frontend.replies import (
     ChatChoice,
@@ -41,8 +44,8 @@ _decoder = msgspec.json.Decoder(ChatRequest)
 async def chat_completions(request: Request) -> Response:
     service = service_of(request)
     body = await read_json(request, _decoder)
-    head = Head.new("chatcmpl", service.check_model(body.model), service)
-    generation = await _begin(body, service, cache_salt(request, body.cache_salt))
+    head = Head.new("chatcmpl", service.check_model(body.model), service, body.request_id)
+    generation = await _begin(body, service, cache_salt(request, body.cache_salt), request.receive)
     writer = ChatWriter(head, body, generation, service)
     if body.stream:
         return EventStream(generation, writer, body.stream_options)
@@ -51,24 +54,29 @@ async def chat_completions(request: Request) -> Response:
     return json_response(writer.whole())
 
 
-async def _begin(body: ChatRequest, service: Service, salt: str) -> Generation:
+async def _begin(body: ChatRequest, service: Service, salt: str, receive: Receive) -> Generation:
     check_common(body)
     logprobs = chat_logprobs(body)
-    prompt = await chat_prompt(body, service.tokenizer, service.model)
+    trusts = service.config.trust_request_chat_template
+    prompt = await chat_prompt(body, service.tokenizer, service.model, trusts_templates=trusts)
     asked = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
     sampling = sampling_params(
         body,
         service.model,
+        service.tokenizer,
         max_tokens=output_limit(asked, len(prompt.ids), service.model, "messages"),
         logprobs=logprobs,
         prompt_logprobs=body.prompt_logprobs,
         grammar=await constraint_of(body, service),
     )
+    if body.use_beam_search:
+        return await beam_search(body, service, salt, receive).run([(prompt, sampling)])
     inbox = await service.engine.submit(
         [(prompt.ids, sampling)],
         priority=body.priority or 0,
         cache_salt=salt,
     )
+    inbox.interval = body.stream_interval or 1
     return Generation(service.engine, inbox, service.tokenizer, [(prompt, sampling)])
 
 
@@ -81,6 +89,8 @@ class ChatWriter:
         self._head = head
         self._body = body
         self._generation = generation
+        self._prompt = PromptReader(body, generation, service.tokenizer)
+        self._echoed = echoed_message(body)
         as_ids = bool(body.return_tokens_as_token_ids)
         k = max(body.top_logprobs or 0, body.prompt_logprobs or 0)
         self._prompt_logprobs = LogprobWriter(service.tokenizer, k, as_ids)
@@ -99,6 +109,8 @@ class ChatWriter:
             usage=self._generation.usage(),
             prompt_token_ids=self._ids(self._generation.prompt(0).ids),
             prompt_logprobs=self._prompt_logprobs.prompt(entries) if asked_prompt else UNSET,
+            prompt_text=self._prompt.text(0),
+            prompt_token_offsets=self._prompt.offsets(0),
         )
 
     def chunk(
@@ -107,7 +119,9 @@ class ChatWriter:
         output = self._generation.outputs[index]
         choice = ChatChunkChoice(
             index=index,
-            delta=ChatDelta(role="assistant" if first else UNSET, content=delta.text),
+            delta=ChatDelta(
+                role="assistant" if first else UNSET, content=self._echo(first) + delta.text
+            ),
             logprobs=self._of(delta.logprobs),
             finish_reason=output.finish_reason,
             stop_reason=UNSET if output.finish_reason is None else output.stop_reason,
@@ -116,6 +130,8 @@ class ChatWriter:
         chunk = self._chunk([choice], usage)
         if first and index == 0:
             chunk.prompt_token_ids = self._ids(self._generation.prompt(0).ids)
+            chunk.prompt_text = self._prompt.text(0)
+            chunk.prompt_token_offsets = self._prompt.offsets(0)
         return [event(chunk)]
 
     def ending(self, usage: Usage | None) -> list[bytes]:
@@ -138,12 +154,15 @@ class ChatWriter:
         output = self._generation.outputs[index]
         return ChatChoice(
             index=index,
-            message=Message(content=output.text),
+            message=Message(content=self._echoed + output.text),
             logprobs=self._of(output.logprobs),
             finish_reason=output.finish_reason or "stop",
             stop_reason=output.stop_reason,
             token_ids=self._ids(output.token_ids),
         )
+
+    def _echo(self, first: bool) -> str:
+        return self._echoed if first else ""
 
     def _of(self, entries: list[TokenLogprob]) -> ChatLogprobs | None:
         return self._logprobs.chat(entries) if self._body.logprobs else None

@@ -6,7 +6,9 @@ import msgspec
 from msgspec import UNSET, UnsetType
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Receive
 
+from octavo.services.frontend.beam_search import beam_search
 from octavo.services.frontend.constraints import constraint_of
 from octavo.services.frontend.edge import cache_salt, error_body, json_response, read_json
 from octavo.services.frontend.generation import Generation
@@ -17,6 +19,7 @@ from octavo.services.frontend.parameters import (
     output_limit,
     sampling_params,
 )
+from octavo.services.frontend.prompt_reader import PromptReader
 from octavo.services.frontend.prompts import Prompt, completion_prompts
 from octavo.services.frontend.replies import (
     Completion,
@@ -40,8 +43,8 @@ _decoder = msgspec.json.Decoder(CompletionRequest)
 async def completions(request: Request) -> Response:
     service = service_of(request)
     body = await read_json(request, _decoder)
-    head = Head.new("cmpl", service.check_model(body.model), service)
-    generation = await _begin(body, service, cache_salt(request, body.cache_salt))
+    head = Head.new("cmpl", service.check_model(body.model), service, body.request_id)
+    generation = await _begin(body, service, cache_salt(request, body.cache_salt), request.receive)
     writer = CompletionWriter(head, body, generation, service)
     if body.stream:
         return EventStream(generation, writer, body.stream_options)
@@ -50,18 +53,23 @@ async def completions(request: Request) -> Response:
     return json_response(writer.whole())
 
 
-async def _begin(body: CompletionRequest, service: Service, salt: str) -> Generation:
+async def _begin(
+    body: CompletionRequest, service: Service, salt: str, receive: Receive
+) -> Generation:
     check_common(body)
     prompts = await completion_prompts(body, service.tokenizer, service.model)
     echo_only = bool(body.echo) and body.max_tokens == 0
     asked = 1 if echo_only else body.max_tokens
     grammar = await constraint_of(body, service)
     jobs = [(prompt, _sampling(body, service, prompt, asked, grammar)) for prompt in prompts]
+    if body.use_beam_search:
+        return await beam_search(body, service, salt, receive).run(jobs)
     inbox = await service.engine.submit(
         [(prompt.ids, sampling) for prompt, sampling in jobs],
         priority=body.priority or 0,
         cache_salt=salt,
     )
+    inbox.interval = body.stream_interval or 1
     return Generation(service.engine, inbox, service.tokenizer, jobs, echo_only=echo_only)
 
 
@@ -76,6 +84,7 @@ def _sampling(
     return sampling_params(
         body,
         service.model,
+        service.tokenizer,
         max_tokens=output_limit(asked, len(prompt.ids), service.model, "prompt"),
         logprobs=logprobs,
         prompt_logprobs=prompt_logprobs,
@@ -92,6 +101,7 @@ class CompletionWriter:
         self._head = head
         self._body = body
         self._generation = generation
+        self._prompt = PromptReader(body, generation, service.tokenizer)
         self._tokenizer = service.tokenizer
         as_ids = bool(body.return_tokens_as_token_ids)
         self._logprobs = LogprobWriter(service.tokenizer, body.logprobs or 0, as_ids)
@@ -136,9 +146,15 @@ class CompletionWriter:
         choice.finish_reason, choice.stop_reason = output.finish_reason, output.stop_reason
         if self._body.return_token_ids:
             choice.token_ids = token_ids
-            if first:
-                choice.prompt_token_ids = self._generation.prompt(choice.index).ids
+        if first:
+            self._add_prompt(choice)
         return choice
+
+    def _add_prompt(self, choice: CompletionChoice) -> None:
+        if self._body.return_token_ids:
+            choice.prompt_token_ids = self._generation.prompt(choice.index).ids
+        choice.prompt_text = self._prompt.text(choice.index)
+        choice.prompt_token_offsets = self._prompt.offsets(choice.index)
 
     def _completion(
         self, choices: list[CompletionChoice], usage: Usage | UnsetType | None

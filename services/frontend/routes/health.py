@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
+from octavo.services.frontend.edge import json_response
+from octavo.services.frontend.replies import Load, Version
 from octavo.services.frontend.service import service_of
 from octavo.shared.errors import EngineDead
 from octavo.shared.version import VERSION
@@ -21,13 +23,13 @@ async def health(request: Request) -> Response:
 
 
 async def version(request: Request) -> Response:
-    return JSONResponse({"version": VERSION})
+    return json_response(Version(version=VERSION))
 
 
 async def load(request: Request) -> Response:
     """Requests in the engine, running or waiting, of all frontends."""
     stats = service_of(request).engine.stats
-    return JSONResponse({"server_load": 0 if stats is None else stats.running + stats.waiting})
+    return json_response(Load(server_load=0 if stats is None else stats.running + stats.waiting))
 
 
 async def metrics(request: Request) -> Response:

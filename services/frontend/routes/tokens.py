@@ -9,7 +9,7 @@ from starlette.responses import Response
 from octavo.services.frontend.edge import json_response, read_json
 from octavo.services.frontend.prompts import chat_ids, check_ids, off_loop
 from octavo.services.frontend.replies import Detokenized, Tokens
-from octavo.services.frontend.schema import DetokenizeRequest, TokenizeRequest
+from octavo.services.frontend.schema import DetokenizeRequest, TokenizeRequest, refuse_fields
 from octavo.services.frontend.service import Service, service_of
 from octavo.shared.errors import InvalidRequest
 
@@ -20,6 +20,7 @@ _detokenize = msgspec.json.Decoder(DetokenizeRequest)
 async def tokenize(request: Request) -> Response:
     service = service_of(request)
     body = await read_json(request, _tokenize)
+    refuse_fields(body)
     service.check_model(body.model)
     ids = await _ids(body, service)
     strings = [service.tokenizer.id_to_token(i) for i in ids] if body.return_token_strs else None
@@ -37,7 +38,9 @@ async def _ids(body: TokenizeRequest, service: Service) -> list[int]:
     if (body.prompt is None) == (body.messages is None):
         raise InvalidRequest("Give either prompt or messages.", param="prompt")
     if body.prompt is None:
-        return await chat_ids(body, service.tokenizer)
+        trusts = service.config.trust_request_chat_template
+        tools = {"tools": body.tools}
+        return await chat_ids(body, service.tokenizer, tools, trusts_templates=trusts)
     text, special = body.prompt, body.add_special_tokens is not False
     return await off_loop(len(text), lambda: service.tokenizer.encode(text, special))
 

@@ -1,0 +1,112 @@
+"""Every request field of the contract: what it does, where it ends, and docs/api.md from both.
+
+`make docs` rewrites the page; here it must be what the cases say.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import conformance_chat
+import conformance_generation
+import conformance_texts
+import pytest
+from conformance import CHAT, COMPLETIONS, Case, Probe, table
+from front_engine import frontend
+from front_tokenizers import load_byte_level
+
+from octavo.services.frontend.app import SERVED
+from octavo.services.frontend.schema import ChatRequest, CompletionRequest
+from octavo.shared.text.tokenizer import Tokenizer
+
+ROOT = Path(__file__).parent.parent.parent
+PAGE = ROOT / "docs" / "api.md"
+SECTIONS = {
+    "Chat and text completions": conformance_generation.GENERATION,
+    "POST /v1/chat/completions": conformance_chat.CASES,
+    "POST /v1/completions": conformance_texts.TEXTS,
+    "POST /tokenize": conformance_texts.TOKENS,
+    "POST /detokenize": conformance_texts.DETOKENS,
+}
+CASES = [case for cases in SECTIONS.values() for case in cases]
+EACH = [
+    pytest.param(case, route, id=f"{case.id}-{route}") for case in CASES for route in case.routes
+]
+ELSEWHERE = {
+    *("tools", "tool_choice", "parallel_tool_calls", "reasoning_effort", "include_reasoning"),
+    *("thinking_token_budget", "guided_json_object", "structural_tag", "prediction"),
+    *("prompt_cache_retention",),
+}
+"""Fields whose rows are still to come, or that are of one kind with one that has a row."""
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
+    return load_byte_level(tmp_path_factory.mktemp("tokenizer"))
+
+
+def run(tokenizer: Tokenizer, case: Case, route: str, test: Callable[[Probe], Any]) -> None:
+    async def main() -> None:
+        async with frontend(tokenizer, **case.config) as front:
+            await test(Probe(front, route))
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(("case", "route"), EACH)
+def test_effect(tokenizer: Tokenizer, case: Case, route: str) -> None:
+    run(tokenizer, case, route, case.proof)
+
+
+@pytest.mark.parametrize(("case", "route"), [one for one in EACH if one.values[0].borders])  # type: ignore[union-attr]
+def test_border(tokenizer: Tokenizer, case: Case, route: str) -> None:
+    async def test(probe: Probe) -> None:
+        for body in case.bodies():
+            response = await probe.post(**body)
+            error = response.json()["error"]
+            assert response.status_code == 400, (body, error)
+            assert str(error["param"]).startswith(case.field), (body, error)
+        assert probe.front.engine.submits == []
+
+    run(tokenizer, case, route, test)
+
+
+def missing(fields: set[str], route: str) -> set[str]:
+    proven = {case.field for case in CASES if route in case.routes}
+    return fields - proven - ELSEWHERE
+
+
+def test_every_field_of_the_structs_has_a_case() -> None:
+    assert missing(set(ChatRequest.__struct_fields__), CHAT) == set()
+    assert missing(set(CompletionRequest.__struct_fields__), COMPLETIONS) == set()
+
+
+def test_tests_that_are_named_exist() -> None:
+    assert [one.elsewhere for one in CASES if not (ROOT / (one.elsewhere or "")).exists()] == []
+
+
+def page() -> Iterator[str]:
+    yield "# The API, field by field"
+    yield (
+        "Written by `make docs` from the cases in `tests/support/conformance*.py`, which\n"
+        "`tests/conformance/test_conformance.py` runs. A field may always be null, which is as if "
+        "it were\nabsent. A refusal is a 400 whose `param` names the field. `GET /openapi.json` "
+        "has the same bounds\nas JSON schemas."
+    )
+    yield "## Routes"
+    rows = [f"| `{' '.join(one.methods)} {one.path}` | {one.summary} |" for one in SERVED]
+    yield "\n".join(["| route | |", "|---|---|", *rows])
+    for title, cases in SECTIONS.items():
+        yield f"## {title}"
+        yield table(cases)
+
+
+def test_the_page_is_what_the_cases_say() -> None:
+    text = "\n\n".join(page()) + "\n"
+    if os.environ.get("OCTAVO_TEST_WRITE_DOCS"):
+        PAGE.write_text(text, encoding="utf-8")
+    assert PAGE.read_text(encoding="utf-8") == text
