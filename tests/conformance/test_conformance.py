@@ -37,11 +37,28 @@ EACH = [
     pytest.param(case, route, id=f"{case.id}-{route}") for case in CASES for route in case.routes
 ]
 ELSEWHERE = {
-    *("tools", "tool_choice", "parallel_tool_calls", "reasoning_effort", "include_reasoning"),
-    *("thinking_token_budget", "guided_json_object", "structural_tag", "prediction"),
-    *("prompt_cache_retention",),
+    *("tools", "tool_choice", "parallel_tool_calls", "include_reasoning", "thinking_token_budget"),
 }
-"""Fields whose rows are still to come, or that are of one kind with one that has a row."""
+"""Fields whose rows are still to come."""
+SHARED = """
+frequency_penalty logit_bias n presence_penalty seed stop stream stream_options temperature top_p
+user model response_format use_beam_search top_k min_p repetition_penalty length_penalty
+stop_token_ids include_stop_str_in_output ignore_eos min_tokens skip_special_tokens
+spaces_between_special_tokens truncate_prompt_tokens truncation_side prompt_logprobs
+logprob_token_ids allowed_token_ids bad_words thinking_token_budget watermarking echo
+add_special_tokens structured_outputs priority request_id session_id return_tokens_as_token_ids
+return_token_ids return_prompt_text return_weight_versions return_token_offsets cache_salt
+kv_transfer_params ec_transfer_params vllm_xargs repetition_detection stream_interval
+routed_experts_prompt_start max_tokens logprobs
+"""
+CONTRACT = {
+    CHAT: f"""{SHARED} messages top_logprobs max_completion_tokens tools tool_choice
+    reasoning_effort parallel_tool_calls include_reasoning add_generation_prompt
+    continue_final_message documents chat_template chat_template_kwargs media_io_kwargs
+    mm_processor_kwargs mm_payload""",
+    COMPLETIONS: f"{SHARED} prompt suffix prompt_embeds best_of",
+}
+"""The fields of vLLM's requests, by name."""
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +100,11 @@ def missing(fields: set[str], route: str) -> set[str]:
 def test_every_field_of_the_structs_has_a_case() -> None:
     assert missing(set(ChatRequest.__struct_fields__), CHAT) == set()
     assert missing(set(CompletionRequest.__struct_fields__), COMPLETIONS) == set()
+
+
+@pytest.mark.parametrize("route", CONTRACT)
+def test_every_field_of_the_contract_has_a_case(route: str) -> None:
+    assert missing(set(CONTRACT[route].split()), route) == set()
 
 
 def test_tests_that_are_named_exist() -> None:

@@ -90,6 +90,11 @@ async def documents(probe: Probe) -> None:
     assert text == "Sky: blue. user> Hi "
 
 
+async def reasoning_effort(probe: Probe) -> None:
+    template = "{{ reasoning_effort }}"
+    assert await prompt(probe, reasoning_effort="high", chat_template=template) == "high"
+
+
 async def strict(probe: Probe) -> None:
     response = await probe.post(nobody_knows=1)
     error = response.json()["error"]
@@ -173,6 +178,13 @@ CASES = [
         *("documents", "up to 256 objects of texts", "a variable of the template"),
         documents,
         [[{"a": 1}], [{}] * 257, "x"],
+        ONLY,
+        config=TRUST,
+    ),
+    Case(
+        *("reasoning_effort", "a word", "a variable of the template"),
+        reasoning_effort,
+        ["x" * 257, 3],
         ONLY,
         config=TRUST,
     ),

@@ -417,6 +417,8 @@ GENERATION = [
             "guided_regex": "a",
             "guided_choice": ["a"],
             "guided_grammar": "a",
+            "guided_json_object": True,
+            "structural_tag": {"a": 1},
             "regex": "a",
             "ebnf": "a",
             "stop_regex": "a",
@@ -439,6 +441,8 @@ GENERATION = [
             "custom_labels": {"a": "b"},
             "safety_identifier": "a",
             "prompt_cache_key": "a",
+            "prompt_cache_retention": "24h",
+            "prediction": {"type": "content"},
             "a_field_nobody_knows": 1,
         }.items()
     ),

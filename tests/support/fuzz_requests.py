@@ -7,6 +7,7 @@ the engine's time.
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -81,11 +82,11 @@ class Fuzzer:
         if route.request is None:
             return b""
         info = inspect.type_info(route.request)
-        value = _struct(info, rng, self._sensible(rng))
+        value = copy.deepcopy(_struct(info, rng, self._sensible(rng)))
         if rng.random() < 0.4:
             _spoil(value, info, rng)
         if rng.random() < 0.05:
-            value[rng.choice(["bogus", "x\r\ny", "guided_json", "é"])] = rng.choice(ODD)
+            value[rng.choice(["bogus", "x\r\ny", "guided_json", "é"])] = _odd(rng)
         body = json.dumps(value, ensure_ascii=rng.random() < 0.5).encode("utf-8", "replace")
         return _corrupt(body, rng) if rng.random() < 0.05 else body
 
@@ -201,7 +202,7 @@ def _value(kind: inspect.Type, rng: Random, sensible: dict[str, Callable[[], Any
             return rng.choice(WORDS)
         case inspect.IntType() | inspect.FloatType():
             return _number(kind, rng)
-    return rng.choice(ODD)
+    return _odd(rng)
 
 
 def _number(kind: inspect.IntType | inspect.FloatType, rng: Random) -> float:
@@ -219,7 +220,11 @@ def _spoil(value: dict[str, Any], info: inspect.Type, rng: Random) -> None:
         name: Any = rng.choice(names or ["x"])
         while isinstance(place.get(name), dict) and place[name] and rng.random() < 0.6:
             place, name = place[name], rng.choice(list(place[name]))
-        place[name] = _deep(rng.randint(50, 90)) if rng.random() < 0.05 else rng.choice(ODD)
+        place[name] = _deep(rng.randint(50, 90)) if rng.random() < 0.05 else _odd(rng)
+
+
+def _odd(rng: Random) -> Any:
+    return copy.deepcopy(rng.choice(ODD))  # what is put in may be spoilt in turn
 
 
 def _deep(depth: int) -> Any:
