@@ -45,6 +45,15 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """After resolution "cuda" or "cpu"."""
 
 
+ToolParserName = Literal[
+    "auto", "none", "hermes", "qwen3", "qwen3_coder", "qwen3_xml", "llama3_json", "pythonic",
+    "mistral", "granite", "deepseek_v3", "deepseek_v31", "kimi_k2", "glm45", "openai", "harmony",
+]  # fmt: skip
+ReasoningParserName = Literal[
+    "auto", "none", "deepseek_r1", "qwen3", "glm45", "mistral", "granite", "openai_gptoss"
+]
+
+
 class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What `octavo serve` adds to the engine."""
 
@@ -57,6 +66,11 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     api_key: list[str] = []
     chat_template: str | None = None
     """The template's text, read at start from the file that the flag names."""
+    tool_call_parser: ToolParserName = "auto"
+    """auto: what the chat template speaks of."""
+    reasoning_parser: ReasoningParserName = "auto"
+    enable_auto_tool_choice: bool = True
+    """Whether `tool_choice` may be, and is without being named, auto."""
     shutdown_timeout: float = 10.0
     """Seconds that requests in flight get to finish after SIGTERM."""
     max_queued_requests: int = 4096

@@ -68,7 +68,8 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     `allowed_token_ids` None allows all. `bad_words_ids` are the ways in which the tokenizer writes
     `bad_words`; the edge fills them in. `structured_outputs` is what a caller of the library sets,
     and the edge makes `grammar` of it. That holds for what follows `reasoning_end_ids` in the
-    output, from its start where they are empty. After `thinking_token_budget` tokens of output
+    output, from its start where they are empty, or where `reasoning_begin_ids` are set and the
+    output does not begin with the first of them. After `thinking_token_budget` tokens of output
     without `reasoning_end_ids` these ids are forced.
     """
 
@@ -96,6 +97,7 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     structured_outputs: StructuredOutputs | None = None
     grammar: GrammarSpec | None = None
     thinking_token_budget: int | None = None
+    reasoning_begin_ids: list[int] = msgspec.field(default_factory=list)
     reasoning_end_ids: list[int] = msgspec.field(default_factory=list)
     skip_special_tokens: bool = True
     eos_token_ids: list[int] = msgspec.field(default_factory=list)

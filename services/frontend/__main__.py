@@ -15,6 +15,7 @@ import uvloop
 from octavo.services.frontend.app import create_app
 from octavo.services.frontend.engine_client import HEALTHY_SECONDS, EngineClient
 from octavo.services.frontend.grammar_compiler import GrammarCompiler
+from octavo.services.frontend.parsers.registry import Parsers
 from octavo.services.frontend.server import create_server, serve
 from octavo.services.frontend.service import Service
 from octavo.shared.config import FRONTEND_SOCKET, ProcessConfig
@@ -53,7 +54,10 @@ async def _run(child: Child, listener: socket.socket, tokenizer: Tokenizer) -> N
     if not stop.is_set():
         server, model = child.config.server, child.config.model
         grammars = GrammarCompiler.of(HelperConfig.of(server.engine, model))
-        app = create_app(Service(server, model, tokenizer, engine, grammars))
+        parsers = Parsers.of(
+            server.tool_call_parser, server.reasoning_parser, tokenizer.template_text
+        )
+        app = create_app(Service(server, model, tokenizer, engine, grammars, parsers))
         uvicorn_server = create_server(app, server.shutdown_timeout)
         await serve(uvicorn_server, listener, engine, stop, server.shutdown_timeout)
         await grammars.close()

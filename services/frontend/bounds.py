@@ -30,7 +30,6 @@ MAX_MESSAGES = 4096
 MAX_PARTS = 4096
 MAX_DOCUMENTS = 256
 MAX_TEMPLATE_KWARGS = 64
-MAX_TOOLS = 1024
 MAX_CACHE_SALT = 128
 MAX_CHAT_TEMPLATE = 64 * 1024
 MAX_BEAMS = MAX_LOGPROBS // 2
@@ -70,7 +69,6 @@ Scalar: TypeAlias = Text | Int | Float | bool | None
 Document: TypeAlias = Annotated[dict[Name, Text], Meta(max_length=64)]
 Documents: TypeAlias = Annotated[list[Document], Meta(max_length=MAX_DOCUMENTS)]
 TemplateKwargs: TypeAlias = Annotated[dict[Name, Scalar], Meta(max_length=MAX_TEMPLATE_KWARGS)]
-Tools: TypeAlias = Annotated[list[Json], Meta(max_length=MAX_TOOLS)]
 
 Refused: TypeAlias = Annotated[Any, Meta(description="not supported: anything but null is a 400")]
 Ignored: TypeAlias = Annotated[Any, Meta(description="accepted and without effect")]

@@ -6,10 +6,10 @@ import secrets
 import string
 from dataclasses import dataclass, field, replace
 
+from octavo.services.frontend.parsers.marked import Types
 from octavo.services.frontend.parsers.reader import Reader, Steps
 from octavo.services.frontend.parsers.reasoning import Reasoning
 from octavo.services.frontend.parsers.registry import ToolParser
-from octavo.services.frontend.parsers.xml import Types
 
 ID_CHARS = string.ascii_letters + string.digits
 
@@ -27,6 +27,8 @@ class Reading:
     inside: bool | None = None
     types: Types = field(default_factory=dict)
     one_call: bool = False
+    end_ids: tuple[int, ...] = ()
+    """How the end of reasoning is written."""
 
 
 @dataclass
@@ -62,8 +64,12 @@ class ChatParts:
         self._dropping = False
         self._calls: list[CallPart] = []
         self._arguments: list[list[str]] = []
-        self.in_reasoning = bool(reading.inside)
+        self.in_reasoning = self.has_reasoned = bool(reading.inside)
         self._advance()
+
+    @property
+    def has_calls(self) -> bool:
+        return bool(self._calls)
 
     @property
     def calls(self) -> list[CallPart]:
@@ -88,7 +94,7 @@ class ChatParts:
         self._part.content += self._content.push(text)
 
     def reasoning(self, text: str) -> None:
-        self.in_reasoning = True
+        self.in_reasoning = self.has_reasoned = True
         self._part.reasoning += self._reasoning.push(text)
 
     def begin_call(self, name: str, call_id: str | None = None) -> None:

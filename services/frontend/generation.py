@@ -31,7 +31,7 @@ class Generation:
     """The choices of one request: choice `p * n + i` is the i-th of prompt p.
 
     `echo_only`: only the prompt is wanted (max_tokens 0); the one token that the engine makes is
-    dropped.
+    dropped. `visible`: special tokens that are part of the text.
     """
 
     def __init__(
@@ -42,6 +42,7 @@ class Generation:
         prompts: Sequence[tuple[Prompt, SamplingParams]],
         *,
         echo_only: bool = False,
+        visible: frozenset[int] = frozenset(),
     ) -> None:
         self._engine = engine
         self._inbox = inbox
@@ -49,7 +50,9 @@ class Generation:
         self._prompts = [prompt for prompt, _ in prompts]
         self._n = prompts[0][1].n
         self.outputs = [
-            OutputAssembler(tokenizer, sampling) for _, sampling in prompts for _ in range(self._n)
+            OutputAssembler(tokenizer, sampling, visible)
+            for _, sampling in prompts
+            for _ in range(self._n)
         ]
 
     @property

@@ -110,13 +110,19 @@ def check_ids(ids: Sequence[int], vocab_size: int, param: str) -> None:
 
 
 async def chat_prompt(
-    request: ChatRequest, tokenizer: Tokenizer, model: ModelInfo, *, trusts_templates: bool = False
+    request: ChatRequest,
+    tokenizer: Tokenizer,
+    model: ModelInfo,
+    *,
+    tools: list[Any] | None = None,
+    trusts_templates: bool = False,
 ) -> Prompt:
-    """The prompt of a chat. Raises InvalidRequest (param `messages` or the template option)."""
+    """The prompt of a chat, with `tools` as templates know them. Raises InvalidRequest (param
+    `messages` or the template option)."""
     ids = await chat_ids(
         request,
         tokenizer,
-        {"reasoning_effort": request.reasoning_effort},
+        {"reasoning_effort": request.reasoning_effort, "tools": tools},
         trusts_templates=trusts_templates,
     )
     if not ids:

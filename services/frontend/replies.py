@@ -14,11 +14,16 @@ class PromptTokensDetails(Reply, kw_only=True):
     cached_tokens: int
 
 
+class CompletionTokensDetails(Reply, kw_only=True):
+    reasoning_tokens: int
+
+
 class Usage(Reply, kw_only=True):
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
     prompt_tokens_details: PromptTokensDetails
+    completion_tokens_details: CompletionTokensDetails | UnsetType = UNSET
 
 
 class TopLogprob(Reply, kw_only=True):

@@ -17,7 +17,6 @@ from octavo.services.frontend.bounds import (
     MAX_CHAT_TEMPLATE,
     MAX_MESSAGES,
     MAX_PARTS,
-    MAX_TOOLS,
     PRIORITY_LIMIT,
     AllowedIds,
     BadWords,
@@ -28,7 +27,6 @@ from octavo.services.frontend.bounds import (
     Ids,
     Ignored,
     Int,
-    Json,
     JsonObject,
     LogitBias,
     Logprobs,
@@ -42,8 +40,8 @@ from octavo.services.frontend.bounds import (
     StopStrings,
     TemplateKwargs,
     Text,
-    Tools,
 )
+from octavo.services.frontend.tools import MAX_TOOLS, ToolChoice, Tools
 from octavo.shared.errors import InvalidRequest
 from octavo.shared.sampling import RepetitionDetection
 
@@ -106,7 +104,6 @@ class GenerationRequest(msgspec.Struct, kw_only=True):
     regex: Refused = None
     ebnf: Refused = None
     logprob_token_ids: Refused = None
-    thinking_token_budget: Refused = None
     watermarking: Refused = None
     kv_transfer_params: Refused = None
     ec_transfer_params: Refused = None
@@ -176,9 +173,14 @@ class ChatRequest(GenerationRequest, kw_only=True):
     chat_template: Annotated[str, msgspec.Meta(max_length=MAX_CHAT_TEMPLATE)] | None = None
     chat_template_kwargs: TemplateKwargs | None = None
     documents: Documents | None = None
-    reasoning_effort: Name | None = None
+    thinking_token_budget: Count | None = None
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = (
+        None
+    )
     tools: Tools | None = None
-    tool_choice: Json = None
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+    include_reasoning: bool | None = None
 
     functions: Refused = None
     function_call: Refused = None
@@ -190,13 +192,6 @@ class ChatRequest(GenerationRequest, kw_only=True):
 
     modalities: Ignored = None
     verbosity: Ignored = None
-
-    def refuse(self) -> None:
-        super().refuse()
-        if self.tool_choice not in (None, "none", "auto"):
-            raise _unsupported("tool_choice")
-        if self.tools and self.tool_choice != "none":
-            raise _unsupported("tools")
 
 
 class CompletionRequest(GenerationRequest, kw_only=True):

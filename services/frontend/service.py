@@ -12,6 +12,7 @@ from starlette.requests import Request
 
 from octavo.services.frontend.engine_client import EngineClient
 from octavo.services.frontend.grammar_compiler import GrammarCompiler
+from octavo.services.frontend.parsers.registry import Parsers
 from octavo.shared.config import ModelInfo, ServerConfig
 from octavo.shared.errors import ModelNotFound
 from octavo.shared.text.tokenizer import Tokenizer
@@ -25,6 +26,7 @@ class Service:
     tokenizer: Tokenizer
     engine: EngineClient
     grammars: GrammarCompiler
+    parsers: Parsers
     started: int = field(default_factory=lambda: int(time.time()))
 
     @property

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
+
+from octavo.shared.config import ReasoningParserName, ToolParserName
 
 Parse = Callable[[str], Any]
 
@@ -160,6 +162,24 @@ OPTIONS = (
         "Keys that clients must show one of. Better in the environment or the file.",
         parse=words,
         metavar="KEY",
+    ),
+    Option(
+        "tool_call_parser",
+        SERVER,
+        "Format of the model's tool calls; auto: what its chat template speaks of.",
+        choices=get_args(ToolParserName),
+    ),
+    Option(
+        "reasoning_parser",
+        SERVER,
+        "Format of the model's reasoning; auto: what its chat template speaks of.",
+        choices=get_args(ReasoningParserName),
+    ),
+    Option(
+        "enable_auto_tool_choice",
+        SERVER,
+        "Let the model decide whether to call a tool.",
+        parse=boolean,
     ),
     Option("frontends", SERVER, "HTTP processes.", parse=integer),
     Option(

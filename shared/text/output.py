@@ -38,9 +38,15 @@ class OutputAssembler:
     Finished must abort the request: a stop string was hit. The same holds for "repetition".
     """
 
-    def __init__(self, tokenizer: Tokenizer, sampling: SamplingParams) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        sampling: SamplingParams,
+        visible: frozenset[int] = frozenset(),
+    ) -> None:
+        """`visible`: special tokens that are text here."""
         self._sampling = sampling
-        self._detokenizer = tokenizer.detokenizer(sampling.skip_special_tokens)
+        self._detokenizer = tokenizer.detokenizer(sampling.skip_special_tokens, visible)
         self._stops = StopStrings(sampling.stop, sampling.include_stop_str_in_output)
         asked = sampling.repetition_detection
         self._repetition = None if asked is None else RepetitionDetector(asked)

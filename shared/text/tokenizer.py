@@ -50,6 +50,7 @@ class Tokenizer:
         self.special_ids = frozenset(i for i, token in added.items() if token.special)
         self._bytes: dict[int, bytes] = {}
         self._special_tokens = dict(special_tokens)
+        self.template_text = chat_template or ""
         self._template = (
             None if chat_template is None else ChatTemplate(chat_template, special_tokens)
         )
@@ -105,9 +106,16 @@ class Tokenizer:
         spaces = min(self.dropped_spaces, len(text) - len(text.lstrip(" ")))
         return text[spaces:]
 
-    def detokenizer(self, skip_special_tokens: bool = True) -> Detokenizer:
-        """A fresh incremental decoder of what follows a prompt."""
-        return Detokenizer(self.id_to_bytes, self.special_ids if skip_special_tokens else ())
+    def detokenizer(
+        self, skip_special_tokens: bool = True, visible: frozenset[int] = frozenset()
+    ) -> Detokenizer:
+        """A fresh incremental decoder of what follows a prompt; `visible`: special tokens that
+        are not skipped."""
+        skipped = self.special_ids - visible if skip_special_tokens else ()
+        return Detokenizer(self.id_to_bytes, skipped)
+
+    def special_texts(self) -> frozenset[str]:
+        return frozenset(map(self.token_text, self.special_ids))
 
     def render_chat(
         self, messages: Sequence[Message], /, *, template: str | None = None, **options: Any

@@ -40,6 +40,7 @@ def error_of(response: httpx.Response, status: int) -> dict[str, Any]:
     return error
 
 
+F: Any = {"type": "function", "function": {"name": "f"}}
 BAD_CHATS: list[tuple[dict[str, Any], str]] = [
     ({"messages": []}, "messages"),
     ({"messages": None}, "messages"),
@@ -74,8 +75,14 @@ BAD_CHATS: list[tuple[dict[str, Any], str]] = [
     ({"continue_final_message": True, "add_generation_prompt": True}, "continue_final_message"),
     ({"chat_template_kwargs": {"messages": "x"}}, "chat_template_kwargs"),
     ({"chat_template_kwargs": {"x": [1]}}, "chat_template_kwargs[...]"),
-    ({"tools": [{}]}, "tools"),
-    ({"tools": [{}], "tool_choice": "required"}, "tool_choice"),
+    ({"tools": [{}]}, "tools[0]"),
+    ({"tools": [{"function": {"name": "a b"}}]}, "tools[0].function.name"),
+    ({"tools": [F, F]}, "tools"),
+    ({"tools": [F]}, "tool_choice"),
+    ({"tool_choice": "required"}, "tool_choice"),
+    ({"tools": [F], "tool_choice": {"function": {"name": "g"}}}, "tool_choice"),
+    ({"tools": [F], "tool_choice": "perhaps"}, "tool_choice"),
+    ({"thinking_token_budget": 3}, "thinking_token_budget"),
     *(
         ({name: value}, name)
         for name, value in {

@@ -92,7 +92,12 @@ def test_strict(tokenizer: Tokenizer, fields: dict[str, Any], param: str | None)
 def test_strictness_leaves_known_fields_alone(tokenizer: Tokenizer) -> None:
     async def test(front: Frontend) -> None:
         response = await front.post(
-            CHAT, messages=HI, user="me", tools=[{"x": 1}], tool_choice="none", logit_bias={"5": 1}
+            CHAT,
+            messages=HI,
+            user="me",
+            tools=[{"function": {"name": "f"}}],
+            tool_choice="none",
+            logit_bias={"5": 1},
         )
         assert (response.status_code, response.headers[HEADER]) == (200, "user")
 

@@ -17,6 +17,7 @@ import httpx
 from octavo.services.frontend.app import create_app
 from octavo.services.frontend.engine_client import EngineClient
 from octavo.services.frontend.grammar_compiler import GrammarCompiler
+from octavo.services.frontend.parsers.registry import Parsers
 from octavo.services.frontend.service import Service
 from octavo.shared.config import EngineConfig, ModelInfo, ServerConfig
 from octavo.shared.errors import InvalidRequest
@@ -181,13 +182,14 @@ class Frontend:
 
     def __init__(self, tokenizer: Tokenizer, engine: FakeEngine, **config: Any) -> None:
         defaults = config.pop("sampling_defaults", {})
+        max_model_len = config.pop("max_model_len", MAX_MODEL_LEN)
         self.now = 0.0
         self.engine = engine
         self.tokenizer = tokenizer
         self.model = ModelInfo(
             architecture="LlamaForCausalLM",
             vocab_size=tokenizer.vocab_size,
-            max_model_len=MAX_MODEL_LEN,
+            max_model_len=max_model_len,
             eos_token_ids=[EOS_ID],
             sampling_defaults=defaults,
         )
@@ -196,7 +198,12 @@ class Frontend:
         )
         self.engine_client = EngineClient(engine, clock=lambda: self.now)
         self.grammars = InlineGrammars(tokenizer)
-        service = Service(self.config, self.model, tokenizer, self.engine_client, self.grammars)
+        parsers = Parsers.of(
+            self.config.tool_call_parser, self.config.reasoning_parser, tokenizer.template_text
+        )
+        service = Service(
+            self.config, self.model, tokenizer, self.engine_client, self.grammars, parsers
+        )
         self.app = create_app(service)
         transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
         self.client = httpx.AsyncClient(transport=transport, base_url="http://octavo")

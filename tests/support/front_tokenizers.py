@@ -81,5 +81,5 @@ def _save(backend: tokenizers.Tokenizer, folder: Path, config: Mapping[str, obje
     return folder
 
 
-def load_byte_level(folder: Path) -> Tokenizer:
-    return Tokenizer.load(byte_level_folder(folder))
+def load_byte_level(folder: Path, chat_template: str | None = CHAT_TEMPLATE) -> Tokenizer:
+    return Tokenizer.load(byte_level_folder(folder, chat_template))

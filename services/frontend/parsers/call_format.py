@@ -82,16 +82,24 @@ Schemas = Sequence[tuple[str, dict[str, Any]]]
 
 
 def calls_spec(
-    form: CallFormat, tools: Schemas, special: Iterable[str], *, one: bool, optional: bool
+    form: CallFormat,
+    tools: Schemas,
+    special: Iterable[str],
+    *,
+    one: bool,
+    optional: bool = False,
+    answer: str | None = None,
 ) -> GrammarSpec:
     """Calls in this format: one, or up to MAX_CALLS.
 
     `special`: texts that are single tokens outside of text. `optional`: free text first, in which
-    `form.trigger` commits to calls; needs a trigger. Raises InvalidRequest for a schema that
-    cannot be enforced.
+    `form.trigger` commits to calls; needs a trigger. `answer`: a JSON schema that the output may
+    fit instead. Raises InvalidRequest for a schema that cannot be enforced.
     """
-    quote = _quoting(special)
-    return make_spec("lark", "\n".join(_rules(form, tools, quote, one, optional)), PARAM)
+    rules = [*_rules(form, tools, _quoting(special), one, optional)]
+    if answer is not None:
+        rules[0] += f" | %json {answer}"
+    return make_spec("lark", "\n".join(rules), PARAM)
 
 
 Quote = Callable[[str], str]
@@ -103,7 +111,6 @@ def _rules(
     begins = [form.begin.replace("{name}", name) for name, _ in tools]
     before, one = form.before, one or form.single
     if optional:
-        yield from _free_text(form.trigger, quote)
         before = before.removeprefix(form.trigger)
         if not form.before:
             begins = [begin.removeprefix(form.trigger) for begin in begins]
@@ -112,6 +119,8 @@ def _rules(
         more = "" if one else f" (opened call){{0,{MAX_CALLS - 1}}}"
     calls = f"{quote(before)} call{more} {quote(form.after)}"
     yield f"start: free | opened {calls} free" if optional else f"start: {calls}"
+    if optional:
+        yield from _free_text(form.trigger, quote)
     yield f"call: {' | '.join(f'call_{i}' for i in range(len(tools)))}"
     for i, (begin, (_, schema)) in enumerate(zip(begins, tools, strict=True)):
         inner = schema_text(schema, PARAM, ANY_WHITESPACE)

@@ -16,6 +16,7 @@ from octavo.services.frontend.parsers.reader import Reader, Sink, Steps
 
 CHANNEL, MESSAGE, START = "<|channel|>", "<|message|>", "<|start|>"
 ENDS = ("<|end|>", "<|call|>", "<|return|>", START, CHANNEL)
+MARKS = (*ENDS, MESSAGE, "<|constrain|>")
 RECIPIENT = re.compile(r"to=(?:functions\.)?([\w.-]{1,256})")
 
 

@@ -18,6 +18,16 @@ class Reasoning:
     begin: tuple[str, ...]
     end: tuple[str, ...]
     implied: bool = False
+    end_of_calls: str = ""
+    """What comes before calls instead, where the format tells them apart."""
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        return self.begin + self.end
+
+    def end_before(self, calls: bool) -> str:
+        """The mark behind which the answer begins, or the calls that take its place."""
+        return (self.end_of_calls if calls else "") or self.end[0]
 
     def begun_by(self, prompt_end: str) -> bool | None:
         """Whether a prompt that ends so leaves the model inside; None: the prompt says nothing."""
@@ -49,5 +59,9 @@ GRANITE = Reasoning(
     ("Here is my thought process:", "Here's my thought process:"),
     ("Here is my response:", "Here's my response:"),
 )
-HARMONY = Reasoning(("<|channel|>",), ("<|channel|>final<|message|>",))
+HARMONY = Reasoning(
+    ("<|channel|>",),
+    ("<|channel|>final<|message|>",),
+    end_of_calls="<|end|><|start|>assistant",
+)
 """The tool parser of the format tells its parts apart; here is where the answer begins."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from octavo.services.frontend.parsers import harmony, pythonic, reasoning, tagged, xml
+from octavo.services.frontend.parsers import harmony, marked, pythonic, reasoning, tagged
 from octavo.services.frontend.parsers.call_format import (
     DEEPSEEK_V3,
     DEEPSEEK_V31,
@@ -20,9 +20,9 @@ from octavo.services.frontend.parsers.call_format import (
     CallFormat,
 )
 from octavo.services.frontend.parsers.events import Output
+from octavo.services.frontend.parsers.marked import Types
 from octavo.services.frontend.parsers.reader import Reader, Steps
 from octavo.services.frontend.parsers.reasoning import Reasoning
-from octavo.services.frontend.parsers.xml import Types
 
 Read: TypeAlias = Callable[[Reader, Output, Types], Steps[None]]
 
@@ -35,6 +35,8 @@ class ToolParser:
     read: Read
     calls: CallFormat = PLAIN
     own: bool = False
+    marks: tuple[str, ...] = ()
+    """Tokens of the format; where they are special ones, `read` must see them all the same."""
     reasons: bool = False
     """Whether the format has reasoning of its own."""
     short_ids: bool = False
@@ -45,29 +47,42 @@ def _untyped(read: Callable[[Reader, Output], Steps[None]]) -> Read:
     return lambda reader, out, types: read(reader, out)
 
 
-def _own(read: Callable[[Reader, Output], Steps[None]], calls: CallFormat) -> ToolParser:
-    return ToolParser(_untyped(read), calls, own=True)
+def _own(
+    read: Callable[[Reader, Output], Steps[None]], calls: CallFormat, *marks: str
+) -> ToolParser:
+    return ToolParser(_untyped(read), calls, own=True, marks=marks)
 
 
+_TOOL_CALL = ("<tool_call>", "</tool_call>")
 PLAIN_PARSER = ToolParser(_untyped(tagged.plain), PLAIN, own=True)
-_HERMES = _own(tagged.hermes, HERMES)
-_CODER = ToolParser(xml.qwen3_coder)
-_HARMONY = ToolParser(_untyped(harmony.harmony), HARMONY, own=True, reasons=True)
+_HERMES = _own(tagged.hermes, HERMES, *_TOOL_CALL)
+_CODER = ToolParser(marked.qwen3_coder, marks=_TOOL_CALL)
+HARMONY_PARSER = ToolParser(
+    _untyped(harmony.harmony), HARMONY, own=True, marks=harmony.MARKS, reasons=True
+)
 TOOL_PARSERS: Mapping[str, ToolParser] = {
     "hermes": _HERMES,
     "qwen3": _HERMES,
     "qwen3_coder": _CODER,
     "qwen3_xml": _CODER,
-    "llama3_json": _own(tagged.llama3_json, LLAMA3_JSON),
-    "pythonic": ToolParser(_untyped(pythonic.pythonic)),
-    "mistral": ToolParser(_untyped(tagged.mistral), MISTRAL, own=True, short_ids=True),
-    "granite": _own(tagged.granite, GRANITE),
-    "deepseek_v3": _own(tagged.deepseek_v3, DEEPSEEK_V3),
-    "deepseek_v31": _own(tagged.deepseek_v31, DEEPSEEK_V31),
-    "kimi_k2": _own(tagged.kimi_k2, KIMI_K2),
-    "glm45": ToolParser(xml.glm45),
-    "openai": _HARMONY,
-    "harmony": _HARMONY,
+    "llama3_json": _own(tagged.llama3_json, LLAMA3_JSON, "<|python_tag|>"),
+    "pythonic": ToolParser(
+        _untyped(pythonic.pythonic), marks=("<|python_start|>", "<|python_end|>", "<|python_tag|>")
+    ),
+    "mistral": ToolParser(
+        _untyped(tagged.mistral),
+        MISTRAL,
+        own=True,
+        marks=("[TOOL_CALLS]", "[ARGS]", "[CALL_ID]"),
+        short_ids=True,
+    ),
+    "granite": _own(tagged.granite, GRANITE, "<|tool_call|>", *_TOOL_CALL),
+    "deepseek_v3": _own(tagged.deepseek_v3, DEEPSEEK_V3, *tagged.V3_MARKS),
+    "deepseek_v31": _own(tagged.deepseek_v31, DEEPSEEK_V31, *tagged.V3_MARKS),
+    "kimi_k2": _own(tagged.kimi_k2, KIMI_K2, *tagged.KIMI_MARKS),
+    "glm45": ToolParser(marked.glm45, marks=(*_TOOL_CALL, *marked.GLM_MARKS)),
+    "openai": HARMONY_PARSER,
+    "harmony": HARMONY_PARSER,
 }
 REASONING_PARSERS: Mapping[str, Reasoning] = {
     "deepseek_r1": reasoning.DEEPSEEK_R1,

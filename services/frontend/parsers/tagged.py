@@ -103,6 +103,7 @@ def rest(reader: Reader, out: Output) -> Steps[None]:
 V3_CALL, V3_CALL_END = "<｜tool▁call▁begin｜>", "<｜tool▁call▁end｜>"
 V3_CALLS, V3_CALLS_END = "<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>"
 V3_SEPARATOR = "<｜tool▁sep｜>"
+V3_MARKS = (V3_CALL, V3_CALL_END, V3_CALLS, V3_CALLS_END, V3_SEPARATOR)
 
 
 def deepseek_v3(reader: Reader, out: Output) -> Steps[None]:
@@ -127,6 +128,7 @@ def deepseek_v31(reader: Reader, out: Output) -> Steps[None]:
 KIMI_CALLS, KIMI_CALLS_END = "<|tool_calls_section_begin|>", "<|tool_calls_section_end|>"
 KIMI_CALL, KIMI_CALL_END = "<|tool_call_begin|>", "<|tool_call_end|>"
 KIMI_ARGUMENTS = "<|tool_call_argument_begin|>"
+KIMI_MARKS = (KIMI_CALLS, KIMI_CALLS_END, KIMI_CALL, KIMI_CALL_END, KIMI_ARGUMENTS)
 
 
 def kimi_k2(reader: Reader, out: Output) -> Steps[None]:

@@ -9,7 +9,8 @@ from starlette.responses import Response
 from starlette.types import Receive
 
 from octavo.services.frontend.beam_search import beam_search
-from octavo.services.frontend.constraints import constraint_of
+from octavo.services.frontend.chat_parts import Reading
+from octavo.services.frontend.chat_plan import chat_plan
 from octavo.services.frontend.edge import cache_salt, error_body, json_response, read_json
 from octavo.services.frontend.generation import Generation
 from octavo.services.frontend.logprobs import LogprobWriter
@@ -28,12 +29,14 @@ from octavo.services.frontend.replies import (
     ChatCompletion,
     ChatDelta,
     ChatLogprobs,
-    Message,
+    CompletionTokensDetails,
     Usage,
 )
 from octavo.services.frontend.schema import ChatRequest
 from octavo.services.frontend.service import Head, Service, service_of
+from octavo.services.frontend.speaker import Speaker
 from octavo.services.frontend.stream import EventStream, completion_ending, event
+from octavo.services.frontend.tools import tool_use
 from octavo.shared.errors import OctavoError
 from octavo.shared.text.logprobs import TokenLogprob
 from octavo.shared.text.output import Delta
@@ -45,8 +48,9 @@ async def chat_completions(request: Request) -> Response:
     service = service_of(request)
     body = await read_json(request, _decoder)
     head = Head.new("chatcmpl", service.check_model(body.model), service, body.request_id)
-    generation = await _begin(body, service, cache_salt(request, body.cache_salt), request.receive)
-    writer = ChatWriter(head, body, generation, service)
+    salt = cache_salt(request, body.cache_salt)
+    generation, reading = await begin_chat(body, service, salt, request.receive)
+    writer = ChatWriter(head, body, generation, service, reading)
     if body.stream:
         return EventStream(generation, writer, body.stream_options)
     async with generation.attended(request.receive):
@@ -54,11 +58,21 @@ async def chat_completions(request: Request) -> Response:
     return json_response(writer.whole())
 
 
-async def _begin(body: ChatRequest, service: Service, salt: str, receive: Receive) -> Generation:
+async def begin_chat(
+    body: ChatRequest, service: Service, salt: str, receive: Receive
+) -> tuple[Generation, Reading | None]:
+    """The running request, and how its outputs are to be read (None: as they are)."""
     check_common(body)
     logprobs = chat_logprobs(body)
-    trusts = service.config.trust_request_chat_template
-    prompt = await chat_prompt(body, service.tokenizer, service.model, trusts_templates=trusts)
+    use = tool_use(body.tools, body.tool_choice, body.parallel_tool_calls)
+    prompt = await chat_prompt(
+        body,
+        service.tokenizer,
+        service.model,
+        tools=use.for_template(),
+        trusts_templates=service.config.trust_request_chat_template,
+    )
+    plan = await chat_plan(body, use, prompt.ids, service)
     asked = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
     sampling = sampling_params(
         body,
@@ -67,30 +81,40 @@ async def _begin(body: ChatRequest, service: Service, salt: str, receive: Receiv
         max_tokens=output_limit(asked, len(prompt.ids), service.model, "messages"),
         logprobs=logprobs,
         prompt_logprobs=body.prompt_logprobs,
-        grammar=await constraint_of(body, service),
+        grammar=None,
     )
+    sampling = plan.applied(sampling)
     if body.use_beam_search:
-        return await beam_search(body, service, salt, receive).run([(prompt, sampling)])
+        beams = beam_search(body, service, salt, receive)
+        return await beams.run([(prompt, sampling)]), plan.reading
     inbox = await service.engine.submit(
         [(prompt.ids, sampling)],
         priority=body.priority or 0,
         cache_salt=salt,
     )
     inbox.interval = body.stream_interval or 1
-    return Generation(service.engine, inbox, service.tokenizer, [(prompt, sampling)])
+    jobs = [(prompt, sampling)]
+    generation = Generation(service.engine, inbox, service.tokenizer, jobs, visible=plan.visible)
+    return generation, plan.reading
 
 
 class ChatWriter:
     """Writes the answer to one chat request, whole or in chunks."""
 
     def __init__(
-        self, head: Head, body: ChatRequest, generation: Generation, service: Service
+        self,
+        head: Head,
+        body: ChatRequest,
+        generation: Generation,
+        service: Service,
+        reading: Reading | None = None,
     ) -> None:
         self._head = head
         self._body = body
         self._generation = generation
         self._prompt = PromptReader(body, generation, service.tokenizer)
         self._echoed = echoed_message(body)
+        self._speakers = [Speaker(reading, body, output) for output in generation.outputs]
         as_ids = bool(body.return_tokens_as_token_ids)
         k = max(body.top_logprobs or 0, body.prompt_logprobs or 0)
         self._prompt_logprobs = LogprobWriter(service.tokenizer, k, as_ids)
@@ -106,7 +130,7 @@ class ChatWriter:
             model=self._head.model,
             system_fingerprint=self._head.system_fingerprint,
             choices=[self._choice(index) for index in range(len(self._generation.outputs))],
-            usage=self._generation.usage(),
+            usage=self._detailed(self._generation.usage()),
             prompt_token_ids=self._ids(self._generation.prompt(0).ids),
             prompt_logprobs=self._prompt_logprobs.prompt(entries) if asked_prompt else UNSET,
             prompt_text=self._prompt.text(0),
@@ -116,14 +140,22 @@ class ChatWriter:
     def chunk(
         self, index: int, delta: Delta, first: bool, usage: Usage | UnsetType | None
     ) -> list[bytes]:
-        output = self._generation.outputs[index]
+        chunk = self.chat_chunk(index, delta, first, usage)
+        return [] if chunk is None else [event(chunk)]
+
+    def chat_chunk(
+        self, index: int, delta: Delta, first: bool, usage: Usage | UnsetType | None
+    ) -> ChatChunk | None:
+        """None: there is nothing to say yet."""
+        output, speaker = self._generation.outputs[index], self._speakers[index]
+        said = speaker.delta(delta.text, self._echo(first), first)
+        if said is None and not (output.finish_reason or self.wants_every_token):
+            return None
         choice = ChatChunkChoice(
             index=index,
-            delta=ChatDelta(
-                role="assistant" if first else UNSET, content=self._echo(first) + delta.text
-            ),
+            delta=said or ChatDelta(),
             logprobs=self._of(delta.logprobs),
-            finish_reason=output.finish_reason,
+            finish_reason=speaker.finish_reason,
             stop_reason=UNSET if output.finish_reason is None else output.stop_reason,
             token_ids=self._ids(delta.token_ids),
         )
@@ -132,10 +164,12 @@ class ChatWriter:
             chunk.prompt_token_ids = self._ids(self._generation.prompt(0).ids)
             chunk.prompt_text = self._prompt.text(0)
             chunk.prompt_token_offsets = self._prompt.offsets(0)
-        return [event(chunk)]
+        return chunk
 
     def ending(self, usage: Usage | None) -> list[bytes]:
-        return completion_ending(None if usage is None else self._chunk([], usage))
+        if usage is None:
+            return completion_ending(None)
+        return completion_ending(self._chunk([], self._detailed(usage)))
 
     def error(self, error: OctavoError) -> list[bytes]:
         return [event(error_body(error))]
@@ -151,15 +185,23 @@ class ChatWriter:
         )
 
     def _choice(self, index: int) -> ChatChoice:
-        output = self._generation.outputs[index]
+        output, speaker = self._generation.outputs[index], self._speakers[index]
         return ChatChoice(
             index=index,
-            message=Message(content=self._echoed + output.text),
+            message=speaker.message(self._echoed),
             logprobs=self._of(output.logprobs),
-            finish_reason=output.finish_reason or "stop",
+            finish_reason=speaker.finish_reason or "stop",
             stop_reason=output.stop_reason,
             token_ids=self._ids(output.token_ids),
         )
+
+    def _detailed(self, usage: Usage) -> Usage:
+        """With the tokens of reasoning, where outputs are read for it."""
+        counts = [speaker.reasoning_tokens for speaker in self._speakers]
+        known = [count for count in counts if count is not None]
+        if known:
+            usage.completion_tokens_details = CompletionTokensDetails(reasoning_tokens=sum(known))
+        return usage
 
     def _echo(self, first: bool) -> str:
         return self._echoed if first else ""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from octavo.services.worker.constraints.bad_words import BadWords
-from octavo.services.worker.constraints.masks import allow_only, mask_of
+from octavo.services.worker.constraints.masks import allow, allow_only, mask_of
 from octavo.services.worker.constraints.reasoning import Reasoning
 from octavo.shared.grammar.matcher import Masks, Matcher
 from octavo.shared.grammar.spec import GrammarSpec
@@ -29,7 +29,9 @@ class Constraint:
     ) -> None:
         self.min_len = min_len
         self._grammar = None if params.grammar is None else matcher_of(params.grammar)
-        self._reasoning = Reasoning(params.reasoning_end_ids, params.thinking_token_budget)
+        self._reasoning = Reasoning(
+            params.reasoning_begin_ids, params.reasoning_end_ids, params.thinking_token_budget
+        )
         self._bad_words = BadWords(params.bad_words_ids) if params.bad_words_ids else None
         self._allowed: Masks | None = None
         if params.allowed_token_ids is not None:
@@ -40,12 +42,14 @@ class Constraint:
     @property
     def matcher(self) -> Matcher | None:
         """Whose mask the next id must fit; None: no grammar holds here."""
-        return self._grammar if self._reasoning.over else None
+        return None if self._reasoning.running else self._grammar
 
     def accept(self, token_id: int) -> Matcher | None:
         """Note an id that was said; the matcher, if one is returned, has yet to take it in."""
         matcher = self.matcher
         self._reasoning.accept(token_id)
+        if self._reasoning.running:
+            matcher = None  # the id has begun it
         if self._bad_words is not None:
             self._bad_words.accept(token_id)
         return matcher
@@ -64,6 +68,8 @@ class Constraint:
         matcher = self.matcher
         if matcher is not None and matcher.is_stopped:
             return matcher.failed is None
+        if self._reasoning.may_begin is not None:
+            allow(mask, self._reasoning.may_begin)
         if (forced := self._reasoning.forced) is not None:
             allow_only(mask, forced)
             return True

@@ -24,5 +24,9 @@ def allow_only(mask: Masks, token_id: int) -> None:
     mask.view(np.uint32)[token_id // 32] = np.uint32(1 << (token_id % 32))
 
 
+def allow(mask: Masks, token_id: int) -> None:
+    mask.view(np.uint32)[token_id // 32] |= np.uint32(1 << (token_id % 32))
+
+
 def ban(mask: Masks, token_id: int) -> None:
     mask.view(np.uint32)[token_id // 32] &= np.uint32(~(1 << (token_id % 32)) & 0xFFFFFFFF)

@@ -16,6 +16,7 @@ from octavo.services.frontend.parsers.reader import Reader, Steps
 from octavo.services.frontend.parsers.tagged import of_name
 
 MAX_NAME = 256
+GLM_MARKS = ("<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>")
 Types = Mapping[str, Mapping[str, Any]]
 """Name of a tool -> its parameters' schema."""
 
