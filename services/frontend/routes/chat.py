@@ -42,16 +42,21 @@ _decoder = msgspec.json.Decoder(ChatRequest)
 
 
 async def chat_completions(request: Request) -> Response:
-    service = service_of(request)
     body = await read_json(request, _decoder)
-    head = Head.new("chatcmpl", service.check_model(body.model), service, body.request_id)
-    generation = await _begin(body, service, cache_salt(request, body.cache_salt), request.receive)
-    writer = ChatWriter(head, body, generation, service)
+    generation, writer = await start_chat(request, body)
     if body.stream:
         return EventStream(generation, writer, body.stream_options)
     async with generation.attended(request.receive):
         await generation.run()
     return json_response(writer.whole())
+
+
+async def start_chat(request: Request, body: ChatRequest) -> tuple[Generation, ChatWriter]:
+    """Give a chat to the engine; for every API that is answered by one."""
+    service = service_of(request)
+    head = Head.new("chatcmpl", service.check_model(body.model), service, body.request_id)
+    generation = await _begin(body, service, cache_salt(request, body.cache_salt), request.receive)
+    return generation, ChatWriter(head, body, generation, service)
 
 
 async def _begin(body: ChatRequest, service: Service, salt: str, receive: Receive) -> Generation:
@@ -116,6 +121,11 @@ class ChatWriter:
     def chunk(
         self, index: int, delta: Delta, first: bool, usage: Usage | UnsetType | None
     ) -> list[bytes]:
+        return [event(chunk) for chunk in self.chat_chunks(index, delta, first, usage)]
+
+    def chat_chunks(
+        self, index: int, delta: Delta, first: bool, usage: Usage | UnsetType | None
+    ) -> list[ChatChunk]:
         output = self._generation.outputs[index]
         choice = ChatChunkChoice(
             index=index,
@@ -132,7 +142,7 @@ class ChatWriter:
             chunk.prompt_token_ids = self._ids(self._generation.prompt(0).ids)
             chunk.prompt_text = self._prompt.text(0)
             chunk.prompt_token_offsets = self._prompt.offsets(0)
-        return [event(chunk)]
+        return [chunk]
 
     def ending(self, usage: Usage | None) -> list[bytes]:
         return completion_ending(None if usage is None else self._chunk([], usage))
