@@ -101,7 +101,7 @@ SERVED = (
         "/v1/responses/{response_id:path}",
         stored_response,
         "Never there: nothing is stored",
-        ("GET", "POST", "DELETE"),
+        ("GET", "DELETE"),
     ),
     ServedRoute("/v1/models", list_models, "The models served", response=ModelList),
     ServedRoute("/v1/models/{model:path}", retrieve_model, "One model", response=ModelCard),

@@ -272,7 +272,7 @@ def test_bad_requests(tokenizer: Tokenizer, fields: dict[str, Any], param: str) 
 def test_nothing_is_stored(tokenizer: Tokenizer) -> None:
     async def test(front: Frontend) -> None:
         made = (await front.post(PATH, input="Hi")).json()["id"]
-        for method, path in (("GET", made), ("DELETE", made), ("POST", f"{made}/cancel")):
+        for method, path in (("GET", made), ("DELETE", made), ("GET", f"{made}/input_items")):
             response = await front.client.request(method, f"{PATH}/{path}")
             assert response.status_code == 404
             assert "stores no responses" in response.json()["error"]["message"]
