@@ -15,6 +15,8 @@ from octavo.shared.version import VERSION
 USAGE = """\
 usage: octavo serve [MODEL] [flags]    serve a model over HTTP (octavo serve --help)
        octavo compile [MODEL] [flags]  compile the kernels that serving with these flags needs
+       octavo run-batch -i FILE -o FILE [MODEL | --url URL] [flags]
+                                       answer a file of requests (octavo run-batch --help)
        octavo --version
 """
 BAD_USAGE = 2
@@ -31,6 +33,8 @@ def run(argv: list[str], environ: Mapping[str, str]) -> int:
             return serve(rest, environ)
         case ["compile", *rest]:
             return fill_kernel_cache(rest, environ)
+        case ["run-batch", *rest]:
+            return answer_batch(rest, environ)
         case ["--version" | "version"]:
             print(f"octavo {VERSION}")
             return 0
@@ -90,6 +94,14 @@ def fill_kernel_cache(argv: list[str], environ: Mapping[str, str]) -> int:
     except StartError as error:
         explain(error)
         return error.exit_code
+
+
+def answer_batch(argv: list[str], environ: Mapping[str, str]) -> int:
+    """`octavo run-batch`: 0 all answered, 1 not all, 2 bad settings or files, 75 output in use."""
+    from octavo.services.batch.command import INCOMPLETE, run_batch
+
+    _leave_when_told(INCOMPLETE)
+    return run_batch(argv, environ)
 
 
 def _leave_when_told(code: int) -> None:

@@ -28,7 +28,16 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "octavo.shared",
     ),
     "octavo.services.library": ("octavo.llm", "octavo.services.supervisor", "octavo.shared"),
-    "octavo.services.launch": ("octavo.services.supervisor", "octavo.shared"),
+    "octavo.services.batch": (
+        "octavo.services.batch",
+        "octavo.services.supervisor",
+        "octavo.shared",
+    ),
+    "octavo.services.launch": (
+        "octavo.services.batch",
+        "octavo.services.supervisor",
+        "octavo.shared",
+    ),
 }
 WITHOUT_TORCH = (
     "octavo.shared",
@@ -37,6 +46,7 @@ WITHOUT_TORCH = (
     "octavo.services.scheduler",
     "octavo.services.supervisor",
     "octavo.services.library",
+    "octavo.services.batch",
     "octavo.services.launch",
 )
 TORCH_AND_CO = ("torch", "triton", "transformers")

@@ -6,6 +6,12 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
+from octavo.services.frontend.anthropic.replies import (
+    AnthropicEvent,
+    AnthropicMessage,
+    TokenCount,
+)
+from octavo.services.frontend.anthropic.schema import CountTokensRequest, MessagesRequest
 from octavo.services.frontend.edge import (
     Edge,
     on_any_error,
@@ -25,11 +31,15 @@ from octavo.services.frontend.replies import (
     Tokens,
     Version,
 )
+from octavo.services.frontend.responses.replies import ModelResponse, ResponseEvent
+from octavo.services.frontend.responses.schema import ResponsesRequest
 from octavo.services.frontend.routes.chat import chat_completions
 from octavo.services.frontend.routes.completions import completions
 from octavo.services.frontend.routes.health import health, load, metrics, version
+from octavo.services.frontend.routes.messages import count_tokens, messages
 from octavo.services.frontend.routes.models import list_models, retrieve_model
 from octavo.services.frontend.routes.openapi import openapi
+from octavo.services.frontend.routes.responses import responses, stored_response
 from octavo.services.frontend.routes.tokens import detokenize, tokenize
 from octavo.services.frontend.schema import (
     ChatRequest,
@@ -60,6 +70,38 @@ SERVED = (
         CompletionRequest,
         Completion,
         Completion,
+    ),
+    ServedRoute(
+        "/v1/messages",
+        messages,
+        "Answer a conversation, as the Anthropic API does",
+        POST,
+        MessagesRequest,
+        AnthropicMessage,
+        AnthropicEvent,
+    ),
+    ServedRoute(
+        "/v1/messages/count_tokens",
+        count_tokens,
+        "How long a conversation's prompt is",
+        POST,
+        CountTokensRequest,
+        TokenCount,
+    ),
+    ServedRoute(
+        "/v1/responses",
+        responses,
+        "Answer items, as the Responses API does",
+        POST,
+        ResponsesRequest,
+        ModelResponse,
+        ResponseEvent,
+    ),
+    ServedRoute(
+        "/v1/responses/{response_id:path}",
+        stored_response,
+        "Never there: nothing is stored",
+        ("GET", "DELETE"),
     ),
     ServedRoute("/v1/models", list_models, "The models served", response=ModelList),
     ServedRoute("/v1/models/{model:path}", retrieve_model, "One model", response=ModelCard),

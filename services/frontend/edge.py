@@ -22,6 +22,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from octavo.services.frontend.anthropic.errors import anthropic_error, speaks_anthropic
 from octavo.services.frontend.fields import note_fields, noted_headers
 from octavo.services.frontend.inbox import ClientGone
 from octavo.services.frontend.json_shape import check_shape
@@ -63,9 +64,11 @@ def error_body(error: OctavoError) -> ErrorReply:
     )
 
 
-def error_response(error: OctavoError) -> Response:
+def error_response(error: OctavoError, path: str = "") -> Response:
+    """In the form that clients of the API at `path` read."""
     status = error.status if isinstance(error, RequestError | ServerError) else 500
-    response = json_response(error_body(error), status)
+    body = anthropic_error(error) if speaks_anthropic(path) else error_body(error)
+    response = json_response(body, status)
     if status == 503:
         response.headers["Retry-After"] = "1"
     if isinstance(error, BodyTooLarge):
@@ -76,19 +79,20 @@ def error_response(error: OctavoError) -> Response:
 async def on_octavo_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, OctavoError):
         raise error
-    return error_response(error)
+    return error_response(error, request.url.path)
 
 
 async def on_http_error(request: Request, error: Exception) -> Response:
     """Starlette's own errors: unknown path, wrong method."""
     status = error.status_code if isinstance(error, HTTPException) else 500
+    path = request.url.path
     if status == 404:
-        return error_response(NotFound(f"Unknown path: {request.method} {request.url.path[:200]}"))
+        return error_response(NotFound(f"Unknown path: {request.method} {path[:200]}"), path)
     if status == 405:
-        response = error_response(MethodNotAllowed("This path does not take this method."))
+        response = error_response(MethodNotAllowed("This path does not take this method."), path)
         response.headers["Allow"] = (getattr(error, "headers", None) or {}).get("Allow", "")
         return response
-    return error_response(RequestFailed("The server failed to answer this request."))
+    return await on_any_error(request, error)
 
 
 async def on_client_gone(request: Request, error: Exception) -> Response:
@@ -97,7 +101,8 @@ async def on_client_gone(request: Request, error: Exception) -> Response:
 
 
 async def on_any_error(request: Request, error: Exception) -> Response:
-    return error_response(RequestFailed("The server failed to answer this request."))
+    failed = RequestFailed("The server failed to answer this request.")
+    return error_response(failed, request.url.path)
 
 
 class Edge:
@@ -124,26 +129,35 @@ class Edge:
 
         try:
             if not self._allowed(scope):
-                raise Unauthorized("A valid API key is required (Authorization: Bearer …).")
+                raise Unauthorized(
+                    "A valid API key is required (Authorization: Bearer … or x-api-key)."
+                )
             await self._app(scope, receive, send_on)
         except Unauthorized as error:
-            await error_response(error)(scope, receive, send_on)
+            await error_response(error, scope["path"])(scope, receive, send_on)
         except Exception:
             log.exception("a request failed")
             if not started:
                 failed = RequestFailed("The server failed to answer this request.")
-                await error_response(failed)(scope, receive, send_on)
+                await error_response(failed, scope["path"])(scope, receive, send_on)
 
     def _allowed(self, scope: Scope) -> bool:
         if not self._digests or scope["path"] in OPEN_PATHS:
             return True
-        scheme, _, key = Headers(scope=scope).get("authorization", "").partition(" ")
-        digest = hashlib.sha256(key.strip().encode()).digest()
+        digest = hashlib.sha256(_shown_key(Headers(scope=scope)).encode()).digest()
         # No early exit: the time must not tell which key came close.
         matches = [hmac.compare_digest(digest, known) for known in self._digests]
         if len(matches) > 1:
             scope.setdefault("state", {})["tenant"] = digest.hex()[:16]
-        return scheme.lower() == "bearer" and any(matches)
+        return any(matches)
+
+
+def _shown_key(headers: Headers) -> str:
+    """The bearer token, or else Anthropic's header; an empty key is nobody's."""
+    scheme, _, key = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return key.strip()
+    return headers.get("x-api-key", "").strip()
 
 
 def cache_salt(request: Request, asked: str | None) -> str:
@@ -199,12 +213,17 @@ async def read_json(request: Request, decoder: msgspec.json.Decoder[T]) -> T:
         decoded = decoder.decode(body)
         note_fields(request, body, decoded)
     except msgspec.ValidationError as error:
-        param = _param(error)
-        reason = _reason(error)
-        raise InvalidRequest(f"{param}: {reason}" if param else reason, param=param) from error
+        raise invalid_request(error) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidRequest("The body is not valid JSON in UTF-8.", code="invalid_json") from error
     return decoded
+
+
+def invalid_request(error: msgspec.ValidationError) -> InvalidRequest:
+    """A body that its struct does not take; names the field."""
+    param = _param(error)
+    reason = _reason(error)
+    return InvalidRequest(f"{param}: {reason}" if param else reason, param=param)
 
 
 def _reason(error: msgspec.ValidationError) -> str:

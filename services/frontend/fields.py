@@ -88,11 +88,17 @@ def _unknown(value: Any, kind: inspect.Type, path: str) -> Iterator[str]:
     for one in kind.types if isinstance(kind, inspect.UnionType) else (kind,):
         if isinstance(one, inspect.Metadata):
             yield from _unknown(value, one.type, path)
-        elif isinstance(one, inspect.StructType) and isinstance(value, dict):
+        elif isinstance(one, inspect.StructType) and _is_meant(value, one):
             yield from _unknown_keys(value, one, path)
         elif isinstance(one, inspect.ListType) and isinstance(value, list):
             for i, item in enumerate(value):
                 yield from _unknown(item, one.item_type, f"{path}[{i}]")
+
+
+def _is_meant(value: Any, kind: inspect.StructType) -> bool:
+    """Whether a value is of this struct, of those that a field may hold."""
+    tag = kind.tag_field
+    return isinstance(value, dict) and (tag is None or value.get(tag) == kind.tag)
 
 
 def _unknown_keys(value: dict[str, Any], kind: inspect.StructType, path: str) -> Iterator[str]:

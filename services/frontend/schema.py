@@ -17,6 +17,7 @@ from octavo.services.frontend.bounds import (
     MAX_CHAT_TEMPLATE,
     MAX_MESSAGES,
     MAX_PARTS,
+    MAX_TOOLS,
     PRIORITY_LIMIT,
     AllowedIds,
     BadWords,
@@ -41,7 +42,7 @@ from octavo.services.frontend.bounds import (
     TemplateKwargs,
     Text,
 )
-from octavo.services.frontend.tools import MAX_TOOLS, ToolChoice, Tools
+from octavo.services.frontend.tools import ToolChoice, Tools
 from octavo.shared.errors import InvalidRequest
 from octavo.shared.sampling import RepetitionDetection
 

@@ -8,11 +8,10 @@ from typing import Annotated, Any, Literal, TypeAlias
 import msgspec
 from msgspec import Meta
 
-from octavo.services.frontend.bounds import JsonObject, Text
+from octavo.services.frontend.bounds import MAX_TOOLS, JsonObject, Text
 from octavo.services.frontend.parsers.call_format import Schemas
 from octavo.shared.errors import InvalidRequest
 
-MAX_TOOLS = 128
 ToolName: TypeAlias = Annotated[
     str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}(?![\s\S])", max_length=64)
 ]

@@ -45,12 +45,8 @@ _decoder = msgspec.json.Decoder(ChatRequest)
 
 
 async def chat_completions(request: Request) -> Response:
-    service = service_of(request)
     body = await read_json(request, _decoder)
-    head = Head.new("chatcmpl", service.check_model(body.model), service, body.request_id)
-    salt = cache_salt(request, body.cache_salt)
-    generation, reading = await begin_chat(body, service, salt, request.receive)
-    writer = ChatWriter(head, body, generation, service, reading)
+    generation, writer = await start_chat(request, body)
     if body.stream:
         return EventStream(generation, writer, body.stream_options)
     async with generation.attended(request.receive):
@@ -58,7 +54,16 @@ async def chat_completions(request: Request) -> Response:
     return json_response(writer.whole())
 
 
-async def begin_chat(
+async def start_chat(request: Request, body: ChatRequest) -> tuple[Generation, ChatWriter]:
+    """Give a chat to the engine; for every API that is answered by one."""
+    service = service_of(request)
+    head = Head.new("chatcmpl", service.check_model(body.model), service, body.request_id)
+    salt = cache_salt(request, body.cache_salt)
+    generation, reading = await _begin(body, service, salt, request.receive)
+    return generation, ChatWriter(head, body, generation, service, reading)
+
+
+async def _begin(
     body: ChatRequest, service: Service, salt: str, receive: Receive
 ) -> tuple[Generation, Reading | None]:
     """The running request, and how its outputs are to be read (None: as they are)."""
@@ -140,17 +145,16 @@ class ChatWriter:
     def chunk(
         self, index: int, delta: Delta, first: bool, usage: Usage | UnsetType | None
     ) -> list[bytes]:
-        chunk = self.chat_chunk(index, delta, first, usage)
-        return [] if chunk is None else [event(chunk)]
+        return [event(chunk) for chunk in self.chat_chunks(index, delta, first, usage)]
 
-    def chat_chunk(
+    def chat_chunks(
         self, index: int, delta: Delta, first: bool, usage: Usage | UnsetType | None
-    ) -> ChatChunk | None:
-        """None: there is nothing to say yet."""
+    ) -> list[ChatChunk]:
+        """None where there is nothing to say yet."""
         output, speaker = self._generation.outputs[index], self._speakers[index]
         said = speaker.delta(delta.text, self._echo(first), first)
         if said is None and not (output.finish_reason or self.wants_every_token):
-            return None
+            return []
         choice = ChatChunkChoice(
             index=index,
             delta=said or ChatDelta(),
@@ -164,7 +168,7 @@ class ChatWriter:
             chunk.prompt_token_ids = self._ids(self._generation.prompt(0).ids)
             chunk.prompt_text = self._prompt.text(0)
             chunk.prompt_token_offsets = self._prompt.offsets(0)
-        return chunk
+        return [chunk]
 
     def ending(self, usage: Usage | None) -> list[bytes]:
         if usage is None:

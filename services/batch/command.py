@@ -1,0 +1,111 @@
+"""`octavo run-batch`: arguments, a server, the run, and what came of it."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from octavo.services.batch.answers import AnswerFile
+from octavo.services.batch.client import Address
+from octavo.services.batch.jobs import Job, read_jobs, survey
+from octavo.services.batch.private_server import private_server
+from octavo.services.batch.run import Tally, Watch, run_jobs, still_to_do
+from octavo.services.supervisor.children import Spawner
+from octavo.services.supervisor.resolve import resolve
+from octavo.services.supervisor.settings import Settings, check_range, read_settings
+from octavo.services.supervisor.signals import StopRequested, StopSignals
+from octavo.services.supervisor.supervisor import explain
+from octavo.shared.errors import ConfigError, StartError
+from octavo.shared.log import setup_logging
+
+INCOMPLETE = 1
+MAX_CONCURRENCY = 4096
+AGAIN = "the same command goes on where this one stopped"
+
+
+def run_batch(argv: list[str], environ: Mapping[str, str]) -> int:
+    """0 all requests have good answers, 1 some have none, 2 bad settings or files, 75 the output
+    is another run's."""
+    try:
+        own, rest = parse(argv)
+        settings = read_settings(rest, environ, "run-batch")
+        setup_logging("run-batch", settings.log_level)
+        logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs every request
+        return _run(own, settings, environ)
+    except StartError as error:
+        explain(error)
+        return error.exit_code
+
+
+def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    """Our own arguments, and those that are the server's."""
+    parser = _Parser(
+        prog="octavo run-batch",
+        allow_abbrev=False,
+        usage="octavo run-batch -i FILE -o FILE [MODEL | --url URL] [flags of octavo serve]",
+        description="Answer a file of requests, in the form of OpenAI's batches, into another. A "
+        "run that was stopped is continued by the same command.",
+    )
+    parser.add_argument("-i", "--input-file", required=True, type=Path, metavar="FILE")
+    parser.add_argument("-o", "--output-file", required=True, type=Path, metavar="FILE")
+    parser.add_argument("--url", help="Ask this server rather than one started for the batch.")
+    parser.add_argument(
+        "--concurrency", type=int, default=256, metavar="N", help="Requests at a time (256)."
+    )
+    own, rest = parser.parse_known_args(argv)
+    check_range("concurrency", own.concurrency, 1, MAX_CONCURRENCY)
+    if own.url is not None and not own.url.startswith(("http://", "https://")):
+        raise ConfigError("--url must begin with http:// or https://")
+    return own, rest
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> Any:
+        raise ConfigError(message)
+
+
+def _run(own: argparse.Namespace, settings: Settings, environ: Mapping[str, str]) -> int:
+    total, names = survey(own.input_file)
+    if own.output_file.exists() and own.output_file.samefile(own.input_file):
+        raise ConfigError("the output file is the input file")
+    with contextlib.closing(AnswerFile(own.output_file)) as answers:
+        tally = Tally(total, before=len(names & answers.done))
+        trouble = None
+        if not tally.complete:
+            jobs = still_to_do(read_jobs(own.input_file), answers.done)
+            trouble = _answer(own, settings, environ, jobs, answers, tally)
+    print(tally.summary(), flush=True)
+    if trouble is not None:
+        print(f"octavo: {trouble}; {AGAIN}", file=sys.stderr, flush=True)
+    return 0 if tally.complete else INCOMPLETE
+
+
+def _answer(
+    own: argparse.Namespace,
+    settings: Settings,
+    environ: Mapping[str, str],
+    jobs: Iterator[Job],
+    answers: AnswerFile,
+    tally: Tally,
+) -> str | None:
+    """Answer the jobs; returns what ended the run early, if anything did."""
+    target = None if own.url else resolve(settings.server, environ)
+    with contextlib.ExitStack() as cleanup:
+        signals = cleanup.enter_context(StopSignals())
+        if target is None:
+            key = next(iter(settings.server.api_key), None)
+            address = Address(own.url.rstrip("/"), key=key)
+            watch = Watch(signals.fd, signals.raise_if_received)
+        else:
+            started = private_server(*target, Spawner(environ), signals, settings.log_level)
+            try:
+                address, watch = cleanup.enter_context(started)
+            except StopRequested:
+                return "stopped"
+        return asyncio.run(run_jobs(jobs, address, watch, answers, tally, own.concurrency))

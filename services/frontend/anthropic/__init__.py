@@ -1,0 +1,1 @@
+"""The Anthropic Messages API, spoken through a chat completion."""

@@ -1,0 +1,36 @@
+"""What the APIs share that are answered by a chat completion of another form."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from octavo.services.frontend.edge import invalid_request
+from octavo.services.frontend.schema import ChatRequest
+
+
+def chat_of(fields: dict[str, Any]) -> ChatRequest:
+    """A chat request of these fields. Raises InvalidRequest as if a client had written them."""
+    present = {name: value for name, value in fields.items() if value is not None}
+    try:
+        return msgspec.convert(present, ChatRequest)
+    except msgspec.ValidationError as error:
+        raise invalid_request(error) from error
+
+
+def function_tool(
+    name: str, description: str | None, parameters: dict[str, Any] | None, strict: bool | None
+) -> dict[str, Any]:
+    rest = {"description": description, "parameters": parameters, "strict": strict}
+    present = {field: value for field, value in rest.items() if value is not None}
+    return {"type": "function", "function": {"name": name, **present}}
+
+
+def function_call(call_id: str, name: str, arguments: str) -> dict[str, Any]:
+    """`arguments`: JSON text."""
+    return {
+        "id": call_id,
+        "type": "function",
+        "function": {"name": name, "arguments": arguments},
+    }

@@ -1,0 +1,1 @@
+"""The OpenAI Responses API without stored state, spoken through a chat completion."""
