@@ -14,7 +14,15 @@ from octavo.services.demo.dialogue import (
     segments,
 )
 from octavo.services.demo.relations import any_exchange
-from octavo.services.demo.subjects import arithmetic, counting, smalltalk, spelling, stories
+from octavo.services.demo.subjects import (
+    arithmetic,
+    counting,
+    extraction,
+    smalltalk,
+    spelling,
+    stories,
+    tool_use,
+)
 from octavo.services.demo.subjects.dates import DATES
 from octavo.services.demo.subjects.facts import CAPITALS, FACTS
 from octavo.services.demo.systems import styled, system_prompt
@@ -30,18 +38,46 @@ SUBJECTS: tuple[tuple[float, Callable[[Random], Exchange]], ...] = (
     (0.12, lambda rng: any_exchange(FACTS, rng)),
     (0.04, smalltalk.exchange),
     (0.04, stories.exchange),
+    (0.09, extraction.exchange),
 )
 WEIGHTS = tuple(weight for weight, _ in SUBJECTS)
 TURNS = (1, 2, 3, 4, 6)
 TURN_WEIGHTS = (60, 20, 10, 6, 4)
 RAW_SHARE = 0.03
+TOOL_SHARE = 0.14
 
 
 def documents(count: int, seed: int) -> Iterator[list[Segment]]:
     """`count` documents, each a list of segments that ends with the separator."""
     rng = Random(seed)
     for _ in range(count):
-        yield _raw(rng) if rng.random() < RAW_SHARE else segments(dialogue(rng))
+        yield _document(rng)
+
+
+def _document(rng: Random) -> list[Segment]:
+    kind = rng.random()
+    if kind < RAW_SHARE:
+        return _raw(rng)
+    if kind < RAW_SHARE + TOOL_SHARE:
+        return _with_tools(rng)
+    return segments(dialogue(rng))
+
+
+def _with_tools(rng: Random) -> list[Segment]:
+    """One or two tasks, or something else, under one list of tools and perhaps a system prompt."""
+    system, style = system_prompt(rng)
+    task = tool_use.task(rng)
+    said = [] if system is None or style != "plain" else [message("system", system)]
+    if rng.random() < 0.15:
+        said += _turns(smalltalk.exchange(rng))
+    said += [message("user", task.user), *task.said]
+    if rng.random() < 0.2:
+        said += _turns(any_exchange(FACTS, rng))
+    return segments(said, task.tools)
+
+
+def _turns(exchange: Exchange) -> list[Message]:
+    return [message("user", exchange.user), message("assistant", exchange.answer)]
 
 
 def dialogue(rng: Random) -> list[Message]:

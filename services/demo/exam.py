@@ -9,10 +9,12 @@ import urllib.request
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
-from octavo.services.demo.dialogue import Question
+from octavo.services.demo.dialogue import Message, Question
 from octavo.services.demo.grading import Score, right
 from octavo.services.demo.questions import questions
+from octavo.services.demo.tooling import called, read_calls
 
 MAX_TOKENS = 200
 TIMEOUT = 120.0
@@ -20,18 +22,35 @@ TIMEOUT = 120.0
 
 def ask(url: str, model: str, question: Question, key: str | None = None) -> str:
     """The server's greedy answer; urllib's errors pass through."""
-    body = {
+    body: dict[str, Any] = {
         "model": model,
-        "messages": list(question.messages),
+        "messages": [_message(said) for said in question.messages],
         "temperature": 0,
         "max_tokens": MAX_TOKENS,
     }
+    if question.tools:
+        body["tools"] = list(question.tools)
     request = urllib.request.Request(
         f"{url}/v1/chat/completions", json.dumps(body).encode(), _headers(key)
     )
     with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
         answer = json.load(response)
-    return answer["choices"][0]["message"]["content"] or ""
+    said = answer["choices"][0]["message"]
+    calls = [call["function"] for call in said.get("tool_calls") or []]
+    content: str = said["content"] or ""
+    return content + called([(call["name"], json.loads(call["arguments"])) for call in calls])
+
+
+def _message(said: Message) -> dict[str, Any]:
+    """As the API has it: calls in a field of their own."""
+    calls = read_calls(said["content"]) if said["role"] == "assistant" else None
+    if calls is None:
+        return dict(said)
+    functions = [{"name": name, "arguments": json.dumps(given)} for name, given in calls]
+    return {"role": "assistant", "content": None, "tool_calls": [
+        {"id": f"call_{i}", "type": "function", "function": function}
+        for i, function in enumerate(functions)
+    ]}  # fmt: skip
 
 
 def served_model(url: str, key: str | None = None) -> str:

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 
 from octavo.services.demo.dialogue import Question
+from octavo.services.demo.tooling import read_calls
 
 NUMBER = re.compile(r"-?\d+")
 
@@ -38,11 +39,22 @@ def json_object(answer: str, expected: str) -> bool:
         return False
 
 
+def calls(answer: str, expected: str) -> bool:
+    """The expected calls, in order, with equal arguments."""
+    return read_calls(answer) == read_calls(expected)
+
+
+def same(answer: str, expected: str) -> bool:
+    return answer.strip() == expected
+
+
 GRADERS: Mapping[str, Callable[[str, str], bool]] = {
     "number": last_number,
     "sequence": sequence,
     "phrase": phrase,
     "json": json_object,
+    "calls": calls,
+    "same": same,
 }
 
 

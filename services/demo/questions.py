@@ -9,15 +9,23 @@ from random import Random
 from octavo.services.demo.corpus import exchange
 from octavo.services.demo.dialogue import Exchange, Question, message
 from octavo.services.demo.relations import Relation
-from octavo.services.demo.subjects import arithmetic, counting, smalltalk, stories
+from octavo.services.demo.subjects import (
+    arithmetic,
+    counting,
+    extraction,
+    smalltalk,
+    stories,
+    tool_use,
+)
 from octavo.services.demo.subjects.dates import DATES
 from octavo.services.demo.subjects.facts import FACTS
 from octavo.services.demo.subjects.spelling import SPELLING
 from octavo.services.demo.systems import STYLES
+from octavo.services.demo.tooling import called
 
 
 def questions(seed: int = 0) -> list[Question]:
-    """About 460 questions, shuffled, so that any first part is a fair sample."""
+    """About 580 questions, shuffled, so that any first part is a fair sample."""
     rng = Random(f"exam {seed}")
     asked = [
         *_asked(rng, 80, "sums", "number", arithmetic.addition),
@@ -30,6 +38,9 @@ def questions(seed: int = 0) -> list[Question]:
         *_sample(rng, 40, _fresh("facts, reworded", FACTS)),
         *_asked(rng, 20, "stories", "json", _story),
         *(_memory(rng) for _ in range(20)),
+        *_asked(rng, 40, "extraction", "json", extraction.exchange),
+        *(_tool_call(rng) for _ in range(60)),
+        *(_tool_result(rng) for _ in range(20)),
     ]
     rng.shuffle(asked)
     return asked
@@ -60,6 +71,25 @@ def _fresh(subject: str, relations: Sequence[Relation]) -> Iterator[Question]:
 
 def _sample(rng: Random, count: int, pool: Iterator[Question]) -> list[Question]:
     return rng.sample(list(pool), count)
+
+
+def _tool_call(rng: Random) -> Question:
+    """The right calls, or in words that there is no tool."""
+    task = tool_use.task(rng, exam=True)
+    asked, tools = (message("user", task.user),), tuple(task.tools)
+    if not task.calls:
+        return Question("tools", asked, tool_use.NO_TOOL, "phrase", tools)
+    return Question("tools", asked, called(task.calls), "calls", tools)
+
+
+def _tool_result(rng: Random) -> Question:
+    """The answer that a tool's result gives."""
+    task = tool_use.task(rng, exam=True)
+    while not task.calls:
+        task = tool_use.task(rng, exam=True)
+    *before, answer = (message("user", task.user), *task.said)
+    expected = answer["content"]
+    return Question("tool results", tuple(before), expected, "same", tuple(task.tools))
 
 
 def _memory(rng: Random) -> Question:

@@ -17,7 +17,7 @@ def rehearse(
     network: Network, tokenizer: Tokenizer, questions: Sequence[Question], limit: int = 160
 ) -> tuple[Score, list[tuple[Question, str]]]:
     """The score, and the questions with a wrong answer."""
-    texts = [prompt(question.messages) for question in questions]
+    texts = [prompt(question.messages, question.tools) for question in questions]
     prompts = [encoded.ids for encoded in tokenizer.encode_batch(texts)]
     answers = [tokenizer.decode(ids) for ids in generate(network, tokenizer, prompts, limit)]
     graded = [(q, right(q, answer)) for q, answer in zip(questions, answers, strict=True)]
