@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import msgspec
 
 from octavo.services.frontend.edge import invalid_request
 from octavo.services.frontend.schema import ChatRequest
+from octavo.services.frontend.service import Head, Service
+
+
+def own_head(prefix: str, model: str, service: Service) -> Head:
+    """With an id as these APIs write it, `msg_…`, rather than a chat's."""
+    head = Head.new(prefix, model, service)
+    return dataclasses.replace(head, id=head.id.replace("-", "_", 1))
 
 
 def chat_of(fields: dict[str, Any]) -> ChatRequest:
