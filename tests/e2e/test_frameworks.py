@@ -28,7 +28,7 @@ class PydanticAi:
     def agent(self, **options: Any) -> Any:
         from pydantic_ai import Agent
 
-        return Agent(self.model, model_settings={"temperature": 0, "max_tokens": 60}, **options)
+        return Agent(self.model, model_settings={"temperature": 0, "max_tokens": 200}, **options)
 
     def run(self, **options: Any) -> Any:
         async def main() -> Any:
@@ -86,7 +86,7 @@ def test_pydantic_ai_embeds(server: Server) -> None:
 def langchain(server: Server, **options: Any) -> Any:
     found = pytest.importorskip("langchain_openai")
     common: dict[str, Any] = {"base_url": f"{server.url}/v1", "api_key": "none", "model": "demo"}
-    return found.ChatOpenAI(**common, temperature=0, max_tokens=60, max_retries=0, **options)
+    return found.ChatOpenAI(**common, temperature=0, max_tokens=200, max_retries=0, **options)
 
 
 @pytest.mark.parametrize("responses", [False, True])

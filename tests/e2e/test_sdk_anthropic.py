@@ -69,7 +69,8 @@ def test_tools(claude: Any, choice: dict[str, Any]) -> None:
 
 
 def test_streamed_tools(claude: Any) -> None:
-    with claude.messages.stream(**COMMON, tools=[TOOL], tool_choice={"type": "any"}) as stream:
+    choice = {"type": "any", "disable_parallel_tool_use": True}
+    with claude.messages.stream(**COMMON, tools=[TOOL], tool_choice=choice) as stream:
         pieces = [event.partial_json for event in stream if event.type == "input_json"]
         final = stream.get_final_message()
     uses = [block for block in final.content if block.type == "tool_use"]

@@ -283,6 +283,12 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, "tools[0]"),
     ({"tools": [{"name": "n"}]}, "tools[0]"),
     ({"tool_choice": {"type": "tool"}}, "tool_choice"),
+    ({"tool_choice": {"type": "any"}}, "tool_choice"),
+    ({"thinking": {"type": "enabled", "budget_tokens": 9}}, "thinking.budget_tokens"),
+    (
+        {"output_config": {"format": {"type": "json_schema", "schema": {"type": "wrong"}}}},
+        "output_config.format",
+    ),
     ({"mcp_servers": [{"url": "x"}]}, "mcp_servers"),
     ({"max_tokens": 500}, "max_tokens"),
 ]

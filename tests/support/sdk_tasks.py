@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 QUESTION = "What is 47 + 38?"
 ASKED: list[Any] = [{"role": "user", "content": QUESTION}]
@@ -25,6 +25,7 @@ TOOL_TEXT = "Say what kind of number the answer is."
 class Verdict(BaseModel):
     """SCHEMA as a class: nothing that a rambling model could fill without an end."""
 
+    model_config = ConfigDict(extra="forbid")
     parity: Literal["odd", "even"]
     large: bool
 

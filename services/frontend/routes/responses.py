@@ -6,10 +6,10 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from octavo.services.frontend.chat_bridge import own_head
+from octavo.services.frontend.chat_bridge import own_head, renamed
 from octavo.services.frontend.edge import json_response, read_json
 from octavo.services.frontend.responses.schema import ResponsesRequest
-from octavo.services.frontend.responses.to_chat import chat_request, renamed
+from octavo.services.frontend.responses.to_chat import NAMES, chat_request
 from octavo.services.frontend.responses.writer import ResponseWriter
 from octavo.services.frontend.routes.chat import start_chat
 from octavo.services.frontend.service import service_of
@@ -26,7 +26,7 @@ async def responses(request: Request) -> Response:
     try:
         generation, chat = await start_chat(request, chat_request(body))
     except RequestError as error:
-        raise renamed(error) from error
+        raise renamed(error, NAMES) from error
     writer = ResponseWriter(head, body, chat)
     if body.stream:
         return EventStream(generation, writer, None)
