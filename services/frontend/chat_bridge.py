@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
 from octavo.services.frontend.edge import invalid_request
 from octavo.services.frontend.schema import ChatRequest
+from octavo.services.frontend.service import Head, Service
+from octavo.shared.errors import RequestError
+
+
+def own_head(prefix: str, model: str, service: Service) -> Head:
+    """With an id as these APIs write it, `msg_…`, rather than a chat's."""
+    head = Head.new(prefix, model, service)
+    return dataclasses.replace(head, id=head.id.replace("-", "_", 1))
 
 
 def chat_of(fields: dict[str, Any]) -> ChatRequest:
@@ -34,3 +44,13 @@ def function_call(call_id: str, name: str, arguments: str) -> dict[str, Any]:
         "type": "function",
         "function": {"name": name, "arguments": arguments},
     }
+
+
+def renamed(error: RequestError, names: Mapping[str, str]) -> RequestError:
+    """What a chat refused, under the name that the client knows; `names`: a chat's and theirs."""
+    name, bracket, rest = (error.param or "").partition("[")
+    if name not in names:
+        return error
+    # Places within the chat's messages are not those within the client's.
+    place = names[name] if name == "messages" else names[name] + bracket + rest
+    return type(error)(error.message, param=place, code=error.code)

@@ -183,6 +183,14 @@ def test_an_answer_that_is_no_json_is_an_error(tmp_path: Path) -> None:
     assert answers_in(tmp_path)["a"]["error"]["code"] == "invalid_response"
 
 
+def test_a_key_is_shown() -> None:
+    async def main() -> None:
+        async with Address("http://x", key="k").connect(1) as http:
+            assert http.headers["authorization"] == "Bearer k"
+
+    asyncio.run(main())
+
+
 def test_arguments_are_ours_or_the_servers() -> None:
     own, rest = parse(["-i", "a", "demo", "-o", "b", "--concurrency", "3", "--max-num-seqs", "4"])
     assert (own.input_file, own.output_file, own.concurrency) == (Path("a"), Path("b"), 3)

@@ -89,11 +89,21 @@ def test_a_server_that_runs_already_is_used(tmp_path: Path, server: Server) -> N
 
 
 @pytest.mark.slow
-def test_a_run_that_is_interrupted_says_how_to_go_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("victim", ["worker-0", "frontend-0", None])
+def test_a_run_that_is_ended_says_how_to_go_on(tmp_path: Path, victim: str | None) -> None:
+    """By the death of one of its processes, or by Ctrl-C."""
     write_jobs(tmp_path / "in.jsonl", 48, max_tokens=60)
     run = start(tmp_path, *SERVER, "--concurrency", "2")
     wait_for(lambda: num_lines(tmp_path / "out.jsonl") >= 1 or run.poll() is not None, 120)
-    run.send_signal(signal.SIGINT)
+    children = {name: pid for name, pid in all_children() if parent_of(pid) == run.pid}
+    if victim is None:
+        run.send_signal(signal.SIGINT)
+    else:
+        os.kill(children[victim], signal.SIGKILL)
     code, output = finish(run)
     assert code == 1 and "the same command goes on" in output
+    assert (victim or "stopped") in output
     assert "Traceback" not in output
+    assert not any(alive(pid) for pid in children.values())
+    answers = [json.loads(line) for line in (tmp_path / "out.jsonl").read_bytes().splitlines()]
+    assert all(answer["error"] is None for answer in answers)

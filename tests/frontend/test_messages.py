@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from front_chat_script import ScriptedChat, played, tool_delta
+from front_chat_script import HEAD, ScriptedChat, answering, played, tool_delta
 from front_engine import CACHED_TOKENS, Frontend, frontend
 from front_tokenizers import load_byte_level
 
@@ -283,6 +283,12 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, "tools[0]"),
     ({"tools": [{"name": "n"}]}, "tools[0]"),
     ({"tool_choice": {"type": "tool"}}, "tool_choice"),
+    ({"tool_choice": {"type": "any"}}, "tool_choice"),
+    ({"thinking": {"type": "enabled", "budget_tokens": 9}}, "thinking.budget_tokens"),
+    (
+        {"output_config": {"format": {"type": "json_schema", "schema": {"type": "wrong"}}}},
+        "output_config.format",
+    ),
     ({"mcp_servers": [{"url": "x"}]}, "mcp_servers"),
     ({"max_tokens": 500}, "max_tokens"),
 ]
@@ -379,7 +385,7 @@ SCRIPT = [
 
 def test_a_stream_of_thinking_text_and_tools() -> None:
     chat = ScriptedChat(SCRIPT, "tool_calls")
-    writer = MessageWriter(chat.as_writer(), chat.as_generation())
+    writer = MessageWriter(HEAD, chat.as_writer())
     events = [data for _, data in events_of(played(writer, len(SCRIPT)).decode())]
     blocks = [e["content_block"] for e in events if e["type"] == "content_block_start"]
     assert blocks == [
@@ -405,6 +411,26 @@ def test_a_stream_of_thinking_text_and_tools() -> None:
     assert events[-2]["delta"]["stop_reason"] == "tool_use"
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_the_sdk_reads_that_stream() -> None:
+    sdk: Any = pytest.importorskip("anthropic")
+    chat = ScriptedChat(SCRIPT, "tool_calls")
+    stream = played(MessageWriter(HEAD, chat.as_writer()), len(SCRIPT))
+    with (
+        sdk.Anthropic(
+            base_url="http://x",
+            api_key="none",
+            http_client=answering(sdk.DefaultHttpxClient, stream),
+        ) as claude,
+        claude.messages.stream(**HI) as events,
+    ):
+        message = events.get_final_message()
+    kinds = [block.type for block in message.content]
+    assert kinds == ["thinking", "text", "tool_use", "tool_use"]
+    assert [block.input for block in message.content[2:]] == [{"a": 1}, {}]
+    assert message.stop_reason == "tool_use" and message.usage.output_tokens == 5
+
+
 def test_a_whole_message_of_thinking_text_and_tools() -> None:
     calls = [
         ToolCall(id="c1", function=FunctionCall(name="f", arguments='{"a":1}')),
@@ -420,14 +446,29 @@ def test_a_whole_message_of_thinking_text_and_tools() -> None:
         system_fingerprint="f",
         usage=ScriptedChat([]).usage(),
     )
-    answer = msgspec.to_builtins(message_of(chat))
+    answer = msgspec.to_builtins(message_of(HEAD, chat))
     assert answer["content"] == [
         {"type": "thinking", "thinking": "hm", "signature": ""},
         {"type": "text", "text": "See"},
         {"type": "tool_use", "id": "c1", "name": "f", "input": {"a": 1}},
         {"type": "tool_use", "id": "c2", "name": "g", "input": {}},
     ]
-    assert (answer["id"], answer["stop_reason"]) == ("msg_7", "tool_use")
+    assert (answer["id"], answer["stop_reason"]) == (HEAD.id, "tool_use")
+
+
+def test_strictness_knows_blocks_by_their_type(tokenizer: Tokenizer) -> None:
+    async def test(front: Frontend) -> None:
+        text = {"type": "text", "text": "Hi", "cache_control": {"type": "ephemeral"}}
+        result = {"type": "tool_result", "tool_use_id": "t", "content": [text]}
+        fine = await front.post(MESSAGES, **(HI | user(text, result)))
+        assert fine.status_code == 200, fine.text
+        odd = await front.post(
+            MESSAGES, **(HI | user(text, result | {"content": [text | {"x": 1}]}))
+        )
+        assert odd.status_code == 400
+        assert "messages[0].content[1].content[0].x" in odd.json()["error"]["message"]
+
+    run(tokenizer, test, strict_requests=True)
 
 
 def test_an_unsupported_block_is_named_before_anything_runs() -> None:

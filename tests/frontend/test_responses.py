@@ -8,8 +8,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 import msgspec
+import openai
 import pytest
-from front_chat_script import ScriptedChat, played, tool_delta
+from front_chat_script import HEAD, ScriptedChat, answering, played, tool_delta
 from front_engine import CACHED_TOKENS, Frontend, frontend
 from front_tokenizers import load_byte_level
 
@@ -24,12 +25,10 @@ from octavo.services.frontend.replies import (
 from octavo.services.frontend.responses.schema import ResponsesRequest
 from octavo.services.frontend.responses.to_chat import chat_request
 from octavo.services.frontend.responses.writer import ResponseWriter
-from octavo.services.frontend.service import Head
 from octavo.shared.messages import unpack
 from octavo.shared.text.tokenizer import Tokenizer
 
 PATH = "/v1/responses"
-HEAD = Head(id="resp-x", created=1, model="m", system_fingerprint="f")
 WEATHER = {"type": "function", "name": "weather", "parameters": {"type": "object"}}
 
 
@@ -73,6 +72,7 @@ def test_the_whole_answer(tokenizer: Tokenizer) -> None:
     async def test(front: Frontend) -> None:
         response = await front.post(PATH, input="Hi", metadata={"a": "b"}, store=True)
         body = response.json()
+        assert response.headers["x-octavo-ignored-fields"] == "store"
         prompt = tokenizer.apply_chat_template([{"role": "user", "content": "Hi"}])
         used = len(tokenizer.encode("Hello world", False)) + 1
         assert response.status_code == 200, response.text
@@ -310,7 +310,7 @@ SCRIPT = [
 
 def scripted(chat: ScriptedChat) -> ResponseWriter:
     body = ResponsesRequest(input="Hi")
-    return ResponseWriter(HEAD, body, chat.as_writer(), chat.as_generation())
+    return ResponseWriter(HEAD, body, chat.as_writer())
 
 
 def test_a_stream_of_reasoning_text_and_tools() -> None:
@@ -338,6 +338,20 @@ def test_a_stream_of_reasoning_text_and_tools() -> None:
     kinds = {event["type"].removeprefix("response.") for event in events}
     assert {"reasoning_text.delta", "reasoning_text.done"} < kinds
     assert {"function_call_arguments.delta", "function_call_arguments.done"} < kinds
+
+
+def test_the_sdk_reads_that_stream() -> None:
+    stream = played(scripted(ScriptedChat(SCRIPT, "tool_calls")), len(SCRIPT))
+    http = answering(openai.DefaultHttpxClient, stream)
+    with (
+        openai.OpenAI(base_url="http://x", api_key="none", http_client=http) as client,
+        client.responses.stream(model="m", input="Hi") as events,
+    ):
+        kinds = [event.type for event in events]
+        final = events.get_final_response()
+    assert final.output_text == "See" and kinds[-1] == "response.completed"
+    calls = [item.arguments for item in final.output if item.type == "function_call"]
+    assert calls == ['{"a":1}', "{}"]
 
 
 def test_a_whole_answer_is_what_its_stream_adds_up_to() -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from typing import Any, cast
 
-from octavo.services.frontend.generation import Generation
 from octavo.services.frontend.replies import (
     ChatChunk,
     ChatChunkChoice,
@@ -16,8 +16,10 @@ from octavo.services.frontend.replies import (
     Usage,
 )
 from octavo.services.frontend.routes.chat import ChatWriter
+from octavo.services.frontend.service import Head
 from octavo.shared.text.output import Delta
 
+HEAD = Head(id="x_1", created=1, model="m", system_fingerprint="f")
 USAGE = Usage(
     prompt_tokens=10,
     completion_tokens=5,
@@ -36,7 +38,7 @@ def tool_delta(index: int, arguments: str, call_id: str = "", name: str = "") ->
 
 
 class ScriptedChat:
-    """Stands in for a ChatWriter and its Generation; each `chunk` brings the next delta."""
+    """Stands in for a ChatWriter; each `chunk` brings the next delta."""
 
     wants_every_token = False
 
@@ -60,11 +62,18 @@ class ScriptedChat:
     def as_writer(self) -> ChatWriter:
         return cast(ChatWriter, self)
 
-    def as_generation(self) -> Generation:
-        return cast(Generation, self)
-
 
 def played(writer: Any, num_deltas: int) -> bytes:
     """Everything that `writer` writes over a scripted chat."""
     blocks = [writer.chunk(0, Delta(), i == 0, None) for i in range(num_deltas)]
     return b"".join(one for block in [*blocks, writer.ending(None)] for one in block)
+
+
+def answering(client: Any, stream: bytes) -> Any:
+    """An SDK's HTTP client, of class `client`, that gets `stream` whatever it asks."""
+    # Of which HTTP library that class is depends on the SDK's version.
+    [base] = [kind for kind in client.__mro__ if kind.__name__ == "Client"]
+    http = importlib.import_module(base.__module__.partition(".")[0])
+    headers = {"content-type": "text/event-stream"}
+    answer = http.Response(200, content=stream, headers=headers)
+    return client(transport=http.MockTransport(lambda _: answer))

@@ -32,7 +32,12 @@ ODD: tuple[Any, ...] = (
     *(0.0, -0.0, 1e-320, 1e308, 0.5, -3.7, "", "x", "\x00", "\ud7ff\ufffd", "é" * 300, "x" * 5000),
     *([], [[]], [None], ["x"], [1, 2], [-1], [10**9], {}, {"a": 1}, {"type": "x"}, {"": None}),
 )
-WEIGHTS = {"/v1/chat/completions": 12, "/v1/completions": 10}
+WEIGHTS = {
+    "/v1/chat/completions": 12,
+    "/v1/completions": 10,
+    "/v1/messages": 6,
+    "/v1/responses": 6,
+}
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from msgspec import UnsetType
 
 from octavo.services.frontend.anthropic.errors import anthropic_error
-from octavo.services.frontend.anthropic.from_chat import message_id, stop_of
+from octavo.services.frontend.anthropic.from_chat import stop_of
 from octavo.services.frontend.anthropic.replies import (
     AnthropicMessage,
     BlockDelta,
@@ -28,9 +28,9 @@ from octavo.services.frontend.anthropic.replies import (
     ToolUseContent,
     usage_of,
 )
-from octavo.services.frontend.generation import Generation
 from octavo.services.frontend.replies import ChatChunk, ChatDelta, Reply, ToolCallDelta, Usage
 from octavo.services.frontend.routes.chat import ChatWriter
+from octavo.services.frontend.service import Head
 from octavo.services.frontend.stream import event
 from octavo.shared.errors import OctavoError
 from octavo.shared.text.output import Delta
@@ -39,10 +39,10 @@ from octavo.shared.text.output import Delta
 class MessageWriter:
     """Writes one streamed message; blocks follow each other, one open at a time."""
 
-    def __init__(self, chat: ChatWriter, generation: Generation) -> None:
+    def __init__(self, head: Head, chat: ChatWriter) -> None:
         self.wants_every_token = chat.wants_every_token
+        self._head = head
         self._chat = chat
-        self._generation = generation
         self._index = -1
         self._open: object = None
         """What the open block holds: a kind of content, or a tool call's index."""
@@ -53,24 +53,26 @@ class MessageWriter:
         self, index: int, delta: Delta, first: bool, usage: Usage | UnsetType | None
     ) -> list[bytes]:
         chunks = self._chat.chat_chunks(index, delta, first, usage)
-        opening = list(self._opening(chunks[0])) if first and chunks else []
-        return _encoded([*opening, *(one for chunk in chunks for one in self._events(chunk))])
+        news = (one for chunk in chunks for one in self._events(chunk))
+        return _encoded([*(self._opening() if first else ()), *news])
 
     def ending(self, usage: Usage | None) -> list[bytes]:
-        counts = usage_of(self._generation.usage())
+        counts = usage_of(self._chat.usage())
         last = [MessageDelta(delta=self._stop, usage=counts), MessageStop()]
         return _encoded([*self._close(), *last])
 
     def error(self, error: OctavoError) -> list[bytes]:
         return [event(anthropic_error(error), "error")]
 
-    def _opening(self, chunk: ChatChunk) -> Iterator[Reply]:
-        usage = usage_of(self._generation.usage())
+    def _opening(self) -> list[Reply]:
         message = AnthropicMessage(
-            id=message_id(chunk.id), model=chunk.model, content=[], stop_reason=None, usage=usage
+            id=self._head.id,
+            model=self._head.model,
+            content=[],
+            stop_reason=None,
+            usage=usage_of(self._chat.usage()),
         )
-        yield MessageStart(message=message)
-        yield Ping()
+        return [MessageStart(message=message), Ping()]
 
     def _events(self, chunk: ChatChunk) -> Iterator[Reply]:
         for choice in chunk.choices:

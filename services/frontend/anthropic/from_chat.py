@@ -15,27 +15,24 @@ from octavo.services.frontend.anthropic.replies import (
     usage_of,
 )
 from octavo.services.frontend.replies import ChatCompletion, Message, ToolCall
+from octavo.services.frontend.service import Head
 
 STOP_REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}
 
 
-def message_of(chat: ChatCompletion) -> AnthropicMessage:
+def message_of(head: Head, chat: ChatCompletion) -> AnthropicMessage:
     choice = chat.choices[0]
     reason, sequence = stop_of(
         choice.finish_reason, choice.stop_reason, called=bool(choice.message.tool_calls)
     )
     return AnthropicMessage(
-        id=message_id(chat.id),
-        model=chat.model,
+        id=head.id,
+        model=head.model,
         content=_content(choice.message),
         stop_reason=reason,
         stop_sequence=sequence,
         usage=usage_of(chat.usage),
     )
-
-
-def message_id(chat_id: str) -> str:
-    return "msg_" + chat_id.partition("-")[2]
 
 
 def stop_of(

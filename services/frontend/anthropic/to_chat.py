@@ -27,6 +27,13 @@ from octavo.shared.errors import InvalidRequest
 
 Fields = dict[str, Any]
 CUSTOM = (None, "custom")
+NAMES = {
+    "stop": "stop_sequences",
+    "thinking_token_budget": "thinking.budget_tokens",
+    "response_format": "output_config.format",
+    "reasoning_effort": "output_config.effort",
+}
+"""A chat's fields and what this API calls them."""
 CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, TypeAlias
 
 import msgspec
+from msgspec import UnsetType
 
 from octavo.services.frontend.replies import ChatLogprob, Reply, Usage
 
@@ -201,10 +202,12 @@ StreamEvent: TypeAlias = (
 
 def usage_of(usage: Usage) -> ResponseUsage:
     cached = usage.prompt_tokens_details.cached_tokens
+    details = usage.completion_tokens_details
+    reasoning = 0 if isinstance(details, UnsetType) else details.reasoning_tokens
     return ResponseUsage(
         input_tokens=usage.prompt_tokens,
         input_tokens_details=InputTokensDetails(cached_tokens=cached),
         output_tokens=usage.completion_tokens,
-        output_tokens_details=OutputTokensDetails(reasoning_tokens=0),
+        output_tokens_details=OutputTokensDetails(reasoning_tokens=reasoning),
         total_tokens=usage.total_tokens,
     )

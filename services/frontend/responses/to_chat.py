@@ -14,7 +14,7 @@ from octavo.services.frontend.responses.schema import (
     TextFormat,
 )
 from octavo.services.frontend.schema import ChatRequest, refuse_fields
-from octavo.shared.errors import InvalidRequest, RequestError
+from octavo.shared.errors import InvalidRequest
 
 Fields = dict[str, Any]
 LOGPROBS = "message.output_text.logprobs"
@@ -64,16 +64,6 @@ def chat_request(body: ResponsesRequest) -> ChatRequest:
             "stream": body.stream,
         }
     )
-
-
-def renamed(error: RequestError) -> RequestError:
-    """What a chat refused, under the name that the client knows."""
-    name, bracket, rest = (error.param or "").partition("[")
-    if name not in NAMES:
-        return error
-    # Places within the chat's messages are not those within the client's items.
-    place = NAMES[name] if name == "messages" else NAMES[name] + bracket + rest
-    return type(error)(error.message, param=place, code=error.code)
 
 
 def _messages(body: ResponsesRequest) -> list[Fields]:

@@ -8,7 +8,6 @@ from typing import Any
 import msgspec
 from msgspec import UnsetType
 
-from octavo.services.frontend.generation import Generation
 from octavo.services.frontend.replies import ChatChunk, ChatLogprobs, Usage
 from octavo.services.frontend.responses.output import Output, whole_delta
 from octavo.services.frontend.responses.replies import (
@@ -29,15 +28,11 @@ FAILED = "The server failed to answer this request."
 
 
 class ResponseWriter:
-    def __init__(
-        self, head: Head, body: ResponsesRequest, chat: ChatWriter, generation: Generation
-    ) -> None:
+    def __init__(self, head: Head, body: ResponsesRequest, chat: ChatWriter) -> None:
         self.wants_every_token = chat.wants_every_token
         self._chat = chat
-        self._generation = generation
-        suffix = head.id.partition("-")[2]
-        self._output = Output(suffix)
-        self._response = _response(suffix, head, body)
+        self._output = Output(head.id.partition("_")[2])
+        self._response = _response(head, body)
         self._finish_reason: str | None = None
         self._sequence = 0
 
@@ -88,7 +83,7 @@ class ResponseWriter:
         if self._response.status == "incomplete":
             self._response.incomplete_details = IncompleteDetails(reason="max_output_tokens")
         self._response.output = self._output.items
-        self._response.usage = usage_of(self._generation.usage())
+        self._response.usage = usage_of(self._chat.usage())
         return self._response
 
     def _about(self, what: str) -> ResponseEvent:
@@ -108,10 +103,10 @@ def _entries(logprobs: ChatLogprobs | None) -> list[Any]:
     return logprobs.content if logprobs is not None else []
 
 
-def _response(suffix: str, head: Head, body: ResponsesRequest) -> ModelResponse:
+def _response(head: Head, body: ResponsesRequest) -> ModelResponse:
     """What can be said before there is an output."""
     return ModelResponse(
-        id=f"resp_{suffix}",
+        id=head.id,
         created_at=head.created,
         status="in_progress",
         model=head.model,

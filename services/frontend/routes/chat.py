@@ -135,7 +135,7 @@ class ChatWriter:
             model=self._head.model,
             system_fingerprint=self._head.system_fingerprint,
             choices=[self._choice(index) for index in range(len(self._generation.outputs))],
-            usage=self._detailed(self._generation.usage()),
+            usage=self.usage(),
             prompt_token_ids=self._ids(self._generation.prompt(0).ids),
             prompt_logprobs=self._prompt_logprobs.prompt(entries) if asked_prompt else UNSET,
             prompt_text=self._prompt.text(0),
@@ -198,6 +198,9 @@ class ChatWriter:
             stop_reason=output.stop_reason,
             token_ids=self._ids(output.token_ids),
         )
+
+    def usage(self) -> Usage:
+        return self._detailed(self._generation.usage())
 
     def _detailed(self, usage: Usage) -> Usage:
         """With the tokens of reasoning, where outputs are read for it."""

@@ -10,26 +10,33 @@ from octavo.services.frontend.anthropic.events import MessageWriter
 from octavo.services.frontend.anthropic.from_chat import message_of
 from octavo.services.frontend.anthropic.replies import TokenCount
 from octavo.services.frontend.anthropic.schema import CountTokensRequest, MessagesRequest
-from octavo.services.frontend.anthropic.to_chat import chat_request
+from octavo.services.frontend.anthropic.to_chat import NAMES, chat_request
+from octavo.services.frontend.chat_bridge import own_head, renamed
 from octavo.services.frontend.edge import json_response, read_json
 from octavo.services.frontend.prompts import chat_prompt
 from octavo.services.frontend.routes.chat import start_chat
 from octavo.services.frontend.service import service_of
 from octavo.services.frontend.stream import EventStream
 from octavo.services.frontend.tools import tool_use
+from octavo.shared.errors import RequestError
 
 _messages = msgspec.json.Decoder(MessagesRequest)
 _count = msgspec.json.Decoder(CountTokensRequest)
 
 
 async def messages(request: Request) -> Response:
+    service = service_of(request)
     body = await read_json(request, _messages)
-    generation, chat = await start_chat(request, chat_request(body))
+    head = own_head("msg", service.check_model(body.model), service)
+    try:
+        generation, chat = await start_chat(request, chat_request(body))
+    except RequestError as error:
+        raise renamed(error, NAMES) from error
     if body.stream:
-        return EventStream(generation, MessageWriter(chat, generation), None)
+        return EventStream(generation, MessageWriter(head, chat), None)
     async with generation.attended(request.receive):
         await generation.run()
-    return json_response(message_of(chat.whole()))
+    return json_response(message_of(head, chat.whole()))
 
 
 async def count_tokens(request: Request) -> Response:
@@ -37,6 +44,6 @@ async def count_tokens(request: Request) -> Response:
     body = await read_json(request, _count)
     service.check_model(body.model)
     chat = chat_request(body)
-    use = tool_use(chat.tools, chat.tool_choice, chat.parallel_tool_calls)
-    prompt = await chat_prompt(chat, service.tokenizer, service.model, tools=use.for_template())
+    tools = tool_use(chat.tools, chat.tool_choice, chat.parallel_tool_calls).for_template()
+    prompt = await chat_prompt(chat, service.tokenizer, service.model, tools=tools)
     return json_response(TokenCount(input_tokens=len(prompt.ids)))

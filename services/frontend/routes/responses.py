@@ -6,12 +6,13 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from octavo.services.frontend.chat_bridge import own_head, renamed
 from octavo.services.frontend.edge import json_response, read_json
 from octavo.services.frontend.responses.schema import ResponsesRequest
-from octavo.services.frontend.responses.to_chat import chat_request, renamed
+from octavo.services.frontend.responses.to_chat import NAMES, chat_request
 from octavo.services.frontend.responses.writer import ResponseWriter
 from octavo.services.frontend.routes.chat import start_chat
-from octavo.services.frontend.service import Head, service_of
+from octavo.services.frontend.service import service_of
 from octavo.services.frontend.stream import EventStream
 from octavo.shared.errors import NotFound, RequestError
 
@@ -21,12 +22,12 @@ _decoder = msgspec.json.Decoder(ResponsesRequest)
 async def responses(request: Request) -> Response:
     service = service_of(request)
     body = await read_json(request, _decoder)
-    head = Head.new("resp", service.check_model(body.model), service)
+    head = own_head("resp", service.check_model(body.model), service)
     try:
         generation, chat = await start_chat(request, chat_request(body))
     except RequestError as error:
-        raise renamed(error) from error
-    writer = ResponseWriter(head, body, chat, generation)
+        raise renamed(error, NAMES) from error
+    writer = ResponseWriter(head, body, chat)
     if body.stream:
         return EventStream(generation, writer, None)
     async with generation.attended(request.receive):
