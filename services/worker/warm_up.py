@@ -13,7 +13,16 @@ from octavo.shared.sampling import SamplingParams
 VARIANTS = (
     SamplingParams(temperature=0.0),
     SamplingParams(seed=1),
-    SamplingParams(seed=1, top_k=5, top_p=0.9, min_p=0.01, presence_penalty=0.1, logprobs=1),
+    SamplingParams(temperature=0.0, allowed_token_ids=[0]),
+    SamplingParams(
+        seed=1,
+        top_k=5,
+        top_p=0.9,
+        min_p=0.01,
+        presence_penalty=0.1,
+        logprobs=1,
+        allowed_token_ids=[0],
+    ),
     SamplingParams(prompt_logprobs=1),
 )
 
@@ -30,7 +39,7 @@ def warm_up(runner: ModelRunner) -> None:
         longest = min(runner.inputs.input_ids.shape[0], runner.max_len)
         for length in (longest, min(2, longest)):  # attention has tiles for both
             runner.execute(_plan(np.array([length]), VARIANTS[-1]))
-    runner.execute(_plan(np.ones(1, np.int32), VARIANTS[2]))
+    runner.execute(_plan(np.ones(1, np.int32), VARIANTS[-2]))
     runner.inputs.last_token.zero_()
 
 

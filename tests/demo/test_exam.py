@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from octavo.services.demo.exam import main
+from octavo.services.demo.exam import _message, main
 from octavo.services.demo.questions import questions
 
-EXPECTED = {json.dumps(q.messages): q.expected for q in questions(0)}
+EXPECTED = {json.dumps([_message(said) for said in q.messages]): q.expected for q in questions(0)}
 
 
 class KnowsHalf(BaseHTTPRequestHandler):

@@ -23,7 +23,9 @@ from octavo.services.worker.staging import to_device
 from octavo.shared.grammar.matcher import MaskBatch, Matcher, mask_words
 from octavo.shared.messages import NewRow, unpack
 
-MAX_THREADS = 8
+MAX_THREADS = 16
+OTHER_THREADS = 2
+"""Cores left to this thread and to the one that sends results."""
 ROWS_AT_FIRST = 16
 Index = npt.NDArray[np.int64]
 NO_ROWS: Index = np.zeros(0, np.int64)
@@ -143,7 +145,7 @@ class Constraints:
             shape = (room, mask_words(self._vocab_size))
             pinned = self._device.type == "cuda"
             self._buffer = torch.empty(shape, dtype=torch.int32, pin_memory=pinned)
-            threads = min(MAX_THREADS, os.cpu_count() or 1)
+            threads = max(1, min(MAX_THREADS, (os.cpu_count() or 1) - OTHER_THREADS))
             self._batch = MaskBatch(room, self._vocab_size, threads, self._buffer.numpy())
         return self._batch
 
