@@ -203,6 +203,7 @@ class CompletionRequest(GenerationRequest, kw_only=True):
     best_of: Int | None = None
 
     suffix: Refused = None
+    thinking_token_budget: Refused = None
     prompt_embeds: Refused = None
 
     def refuse(self) -> None:

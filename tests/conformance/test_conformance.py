@@ -14,6 +14,7 @@ from typing import Any
 import conformance_chat
 import conformance_generation
 import conformance_texts
+import conformance_tools
 import pytest
 from conformance import CHAT, COMPLETIONS, Case, Probe, table
 from front_engine import frontend
@@ -28,6 +29,7 @@ PAGE = ROOT / "docs" / "api.md"
 SECTIONS = {
     "Chat and text completions": conformance_generation.GENERATION,
     "POST /v1/chat/completions": conformance_chat.CASES,
+    "Tools and reasoning, in POST /v1/chat/completions": conformance_tools.CASES,
     "POST /v1/completions": conformance_texts.TEXTS,
     "POST /tokenize": conformance_texts.TOKENS,
     "POST /detokenize": conformance_texts.DETOKENS,
@@ -36,10 +38,6 @@ CASES = [case for cases in SECTIONS.values() for case in cases]
 EACH = [
     pytest.param(case, route, id=f"{case.id}-{route}") for case in CASES for route in case.routes
 ]
-ELSEWHERE = {
-    *("tools", "tool_choice", "parallel_tool_calls", "include_reasoning", "thinking_token_budget"),
-}
-"""Fields whose rows are still to come."""
 SHARED = """
 frequency_penalty logit_bias n presence_penalty seed stop stream stream_options temperature top_p
 user model response_format use_beam_search top_k min_p repetition_penalty length_penalty
@@ -94,7 +92,7 @@ def test_border(tokenizer: Tokenizer, case: Case, route: str) -> None:
 
 def missing(fields: set[str], route: str) -> set[str]:
     proven = {case.field for case in CASES if route in case.routes}
-    return fields - proven - ELSEWHERE
+    return fields - proven
 
 
 def test_every_field_of_the_structs_has_a_case() -> None:

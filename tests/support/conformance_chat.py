@@ -182,9 +182,13 @@ CASES = [
         config=TRUST,
     ),
     Case(
-        *("reasoning_effort", "a word", "a variable of the template"),
+        *(
+            "reasoning_effort",
+            "none, minimal, low, medium, high, xhigh, max",
+            "a variable of the template",
+        ),
         reasoning_effort,
-        ["x" * 257, 3],
+        ["x", 3],
         ONLY,
         config=TRUST,
     ),
