@@ -134,15 +134,24 @@ class AsyncSpoke(Generic[S, R]):
         self.socket = _open(zmq.DEALER, self._context)
         self.socket.setsockopt(zmq.IDENTITY, peer)
         self.socket.connect(address(directory, name))
+        self._shadow: zmq.Socket[bytes] = zmq.Socket.shadow(self.socket)
+        """The same socket without the event loop's detour."""
 
     async def send(self, message: S) -> None:
         await self.socket.send(self._codec.encode(message))
 
-    async def receive(self) -> R:
+    async def receive_all(self, limit: int = 32) -> list[R]:
+        """Wait for a message; it, and up to `limit` in all that have arrived behind it."""
         while True:
-            message = self._codec.decode(await self.socket.recv())
-            if message is not None:
-                return message
+            frames = [await self.socket.recv()]
+            while len(frames) < limit:
+                try:
+                    frames.append(self._shadow.recv(zmq.NOBLOCK))
+                except zmq.Again:
+                    break
+            messages = [self._codec.decode(frame) for frame in frames]
+            if found := [message for message in messages if message is not None]:
+                return found
 
     def close(self) -> None:
         self._context.destroy(linger=0)

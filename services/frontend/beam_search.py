@@ -102,12 +102,10 @@ class BeamSearch:
         width = jobs[0][1].n
         for i, tokens in enumerate(cached):
             inbox.streams[i * width].cached_tokens = tokens
-        outputs = iter(generation.outputs)
-        for beams, _ in found:
-            for beam in beams:
-                reason, stop_id = ("stop", beam.ids[-1]) if beam.finished else ("length", None)
-                end = Finished(request_id=b"", reason=reason, stop_id=stop_id)  # type: ignore[arg-type]
-                next(outputs).push(beam.ids, finished=end)
+        for index, beam in enumerate(beam for beams, _ in found for beam in beams):
+            reason, stop_id = ("stop", beam.ids[-1]) if beam.finished else ("length", None)
+            end = Finished(request_id=b"", reason=reason, stop_id=stop_id)  # type: ignore[arg-type]
+            generation.settle(index, beam.ids, end)
         return generation
 
     async def _search(self, prompt: Prompt, sampling: SamplingParams) -> tuple[list[Beam], int]:

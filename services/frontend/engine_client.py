@@ -44,7 +44,7 @@ class SpokeLike(Protocol):
     """What the client needs of an AsyncSpoke."""
 
     async def send(self, message: ToScheduler) -> None: ...
-    async def receive(self) -> ToFrontend: ...
+    async def receive_all(self) -> list[ToFrontend]: ...
 
 
 class EngineClient:
@@ -52,6 +52,8 @@ class EngineClient:
         self._spoke = spoke
         self._clock = clock
         self._live: dict[bytes, Stream] = {}
+        self._told: dict[Inbox, None] = {}
+        """Inboxes with news that their readers have not been told of."""
         self._queries: dict[int, asyncio.Future[bytes]] = {}
         self._num_queries = 0
         self._last_seen: float | None = None
@@ -77,7 +79,9 @@ class EngineClient:
         watchdog = asyncio.create_task(self._watch())
         try:
             while True:
-                self._receive(await self._spoke.receive())
+                for message in await self._spoke.receive_all():
+                    self._receive(message)
+                self._flush()
         finally:
             watchdog.cancel()
 
@@ -177,6 +181,7 @@ class EngineClient:
         for finished in outputs.finished:
             if (stream := self._live.pop(finished.request_id, None)) is not None:
                 stream.finish(finished)
+                self._told[stream.inbox] = None
 
     def _deliver_tokens(self, outputs: Outputs) -> None:
         entries = {}
@@ -188,6 +193,13 @@ class EngineClient:
             stream = self._live.get(ids[row * size : (row + 1) * size])
             if stream is not None:
                 stream.add_token(token_id, entries.get(row))
+                self._told[stream.inbox] = None
+
+    def _flush(self) -> None:
+        """Tell the readers of what has come, once for all messages that had arrived."""
+        told, self._told = self._told, {}
+        for inbox in told:
+            inbox.flush()
 
     async def _watch(self) -> None:
         while True:
@@ -203,6 +215,7 @@ class EngineClient:
                     request_id=request_id, reason="error", error="engine_dead", message=message
                 )
             )
+            stream.inbox.flush()
         if live:
             self._post(self._spoke.send(Abort(request_ids=list(live))))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from starlette.types import Receive
 
@@ -54,10 +54,11 @@ class Generation:
             for _, sampling in prompts
             for _ in range(self._n)
         ]
+        self._num_open = len(self.outputs)
 
     @property
     def done(self) -> bool:
-        return all(output.finish_reason is not None for output in self.outputs)
+        return not self._num_open
 
     def prompt(self, index: int) -> Prompt:
         """The prompt of a choice."""
@@ -73,7 +74,21 @@ class Generation:
 
         Raises ClientGone, or what the engine said of a sequence that it could not finish.
         """
-        pieces = await self._inbox.next(timeout)
+        return self._deltas(await self._inbox.next(timeout))
+
+    async def wait(self, timeout: float | None = None) -> bool:
+        """Wait until there is something to take; False after `timeout` seconds of nothing."""
+        return await self._inbox.wait(timeout)
+
+    def take(self) -> list[tuple[int, Delta]]:
+        """What is there by now; raises as `next`."""
+        return self._deltas(self._inbox.take())
+
+    def watch(self, on_news: Callable[[], None] | None) -> None:
+        """Have `on_news` called, from the engine's message, when there is something to take."""
+        self._inbox.on_news = on_news
+
+    def _deltas(self, pieces: list[tuple[int, Piece]]) -> list[tuple[int, Delta]]:
         return [
             (index, self._read(index, piece))
             for index, piece in pieces
@@ -84,6 +99,11 @@ class Generation:
         """Read to the end of every choice."""
         while not self.done:
             await self.next()
+
+    def settle(self, index: int, token_ids: Sequence[int], finished: Finished) -> None:
+        """A choice whose tokens are known already."""
+        self.outputs[index].push(token_ids, finished=finished)
+        self._num_open -= 1
 
     def usage(self) -> Usage:
         prompt_tokens = sum(len(prompt.ids) for prompt in self._prompts)
@@ -120,10 +140,13 @@ class Generation:
         output = self.outputs[index]
         if self._echo_only:
             end = Finished(request_id=b"", reason="length") if finished else None
-            return output.push([], finished=end)
-        delta = output.push(piece.token_ids, piece.logprobs, finished)
-        if output.finish_reason is not None and finished is None:
-            self._engine.abort([self._inbox.streams[index]])  # a stop string, unknown to it
+            delta = output.push([], finished=end)
+        else:
+            delta = output.push(piece.token_ids, piece.logprobs, finished)
+        if output.finish_reason is not None:
+            self._num_open -= 1
+            if finished is None:
+                self._engine.abort([self._inbox.streams[index]])  # a stop string, unknown to it
         return delta
 
 

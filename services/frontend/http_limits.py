@@ -16,6 +16,8 @@ from octavo.shared.errors import InvalidRequest
 MAX_HEAD_BYTES = 64 * 1024
 MAX_HEADER_FIELDS = 100
 HEAD_TIMEOUT = 10.0
+WIRE = "octavo.wire"
+"""Key of the scope: this protocol, for responses that write to its transport themselves."""
 
 
 class LimitedHttpProtocol(HttpToolsProtocol):
@@ -42,6 +44,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
+        self.scope[WIRE] = self  # type: ignore[literal-required]
         self._start_head()
 
     def on_header(self, name: bytes, value: bytes) -> None:

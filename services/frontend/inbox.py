@@ -8,8 +8,9 @@ bounded by the requests' max_tokens.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+
+import msgspec
 
 from octavo.shared.messages import Finished
 from octavo.shared.text.logprobs import TokenLogprob
@@ -19,12 +20,11 @@ class ClientGone(Exception):
     """The client has closed the connection; nobody is left to answer."""
 
 
-@dataclass
-class Piece:
+class Piece(msgspec.Struct):
     """What one sequence brought since it was last read."""
 
-    token_ids: list[int] = field(default_factory=list)
-    logprobs: list[TokenLogprob] = field(default_factory=list)
+    token_ids: list[int] = []
+    logprobs: list[TokenLogprob] = []
     finished: Finished | None = None
 
 
@@ -36,7 +36,7 @@ class Stream:
         self.cached_tokens = 0
         self.prompt_logprobs: dict[int, TokenLogprob] = {}
         """By position in the prompt; the first token has none."""
-        self._inbox = inbox
+        self.inbox = inbox
         self._piece = Piece()
         self._due = 1
         """How many tokens are worth waking the reader; the first always is."""
@@ -46,15 +46,15 @@ class Stream:
         if logprob is not None:
             self._piece.logprobs.append(logprob)
         if len(self._piece.token_ids) >= self._due:
-            self._inbox.mark(self)
+            self.inbox.mark(self)
 
     def finish(self, finished: Finished) -> None:
         self._piece.finished = finished
-        self._inbox.mark(self)
+        self.inbox.mark(self)
 
     def take(self) -> Piece:
         piece, self._piece = self._piece, Piece()
-        self._due = self._inbox.interval
+        self._due = self.inbox.interval
         return piece
 
 
@@ -70,14 +70,20 @@ class Inbox:
         self._ready: dict[Stream, None] = {}
         self._waiter: asyncio.Future[None] | None = None
         self.interval = 1
+        self.on_news: Callable[[], None] | None = None
+        """Called, instead of waking the reader, when there is something to take."""
         self._gone = False
         self._timer: asyncio.TimerHandle | None = None
         self._deadline = 0.0
 
     def mark(self, stream: Stream) -> None:
-        """Note that a stream has something to read."""
+        """Note that a stream has something to read; `flush` tells the reader."""
         self._ready[stream] = None
-        self._wake()
+
+    def flush(self) -> None:
+        """All that a message brought is here."""
+        if self._ready:
+            self._wake()
 
     def cancel(self) -> None:
         """The client is gone: the reader gets ClientGone."""
@@ -86,8 +92,17 @@ class Inbox:
 
     async def next(self, timeout: float | None = None) -> list[tuple[int, Piece]]:
         """(choice, piece) of every stream with news; waits for some, empty after `timeout` s."""
+        await self.wait(timeout)
+        return self.take()
+
+    async def wait(self, timeout: float | None = None) -> bool:
+        """Wait until there is something to take, or `take` raises; False after `timeout` s."""
         if not self._ready and not self._gone:
             await self._wait(timeout)
+        return bool(self._ready) or self._gone
+
+    def take(self) -> list[tuple[int, Piece]]:
+        """What is there. Raises ClientGone."""
         if self._gone:
             raise ClientGone
         ready, self._ready = self._ready, {}
@@ -119,5 +134,7 @@ class Inbox:
             self._timer = loop.call_at(self._deadline, self._expire, loop)
 
     def _wake(self) -> None:
+        if self.on_news is not None:
+            self.on_news()
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)

@@ -7,62 +7,29 @@ stream closes without `[DONE]`.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import AsyncIterator
-from typing import Protocol
+import asyncio
+import contextlib
 
-import msgspec
-from msgspec import UNSET, UnsetType
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from octavo.services.frontend.connection import Connection
+from octavo.services.frontend.events import ChunkWriter
 from octavo.services.frontend.generation import Generation
 from octavo.services.frontend.inbox import ClientGone
-from octavo.services.frontend.replies import Reply, Usage
+from octavo.services.frontend.pump import Pump
 from octavo.services.frontend.schema import StreamOptions
-from octavo.shared.errors import OctavoError
-from octavo.shared.text.output import Delta
 
-KEEP_ALIVE_SECONDS = 15.0
-"""Proxies close connections that stay silent (nginx: after 60 s)."""
 KEEP_ALIVE = b": keep-alive\n\n"
-DONE = b"data: [DONE]\n\n"
-
-log = logging.getLogger(__name__)
-_encode = msgspec.json.Encoder().encode
-
-
-class ChunkWriter(Protocol):
-    """How one kind of answer writes itself, as whole events."""
-
-    wants_every_token: bool
-    """Whether a chunk without text still says something (logprobs, token ids)."""
-
-    def chunk(
-        self, index: int, delta: Delta, first: bool, usage: Usage | UnsetType | None
-    ) -> list[bytes]:
-        """News of choice `index`; `first`: the first of that choice. May have nothing to say."""
-
-    def ending(self, usage: Usage | None) -> list[bytes]:
-        """What follows the last news; `usage` where the client asked for it."""
-
-    def error(self, error: OctavoError) -> list[bytes]:
-        """What takes the place of the rest."""
-
-
-def event(reply: Reply, name: str = "") -> bytes:
-    """One server-sent event; `name` is its type, none for the API's own."""
-    kind = b"event: %s\n" % name.encode() if name else b""
-    return b"%sdata: %s\n\n" % (kind, _encode(reply))
-
-
-def completion_ending(usage_chunk: Reply | None) -> list[bytes]:
-    """How both kinds of completion end."""
-    return [DONE] if usage_chunk is None else [event(usage_chunk), DONE]
 
 
 class EventStream(Response):
-    """The streamed response of one generation."""
+    """The streamed response of one generation.
+
+    Where the connection allows it, events go from the engine's message straight to the socket:
+    no task is woken for them. A client that reads too slowly takes the long way, which waits for
+    it; meanwhile its tokens pile up and go out together.
+    """
 
     media_type = "text/event-stream"
 
@@ -74,63 +41,56 @@ class EventStream(Response):
         self.background = None
         self.init_headers({"X-Accel-Buffering": "no", "Cache-Control": "no-cache"})
         self._generation = generation
-        self._writer = writer
-        self._options = options or StreamOptions()
-        self._started_choices: set[int] = set()
+        self._pump = Pump(generation, writer, options)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        connection = Connection(scope, send)
+        self._silence = scope["app"].state.service.config.sse_keep_alive_interval
         async with self._generation.attended(receive):
-            news = await self._generation.next(KEEP_ALIVE_SECONDS)
-            await send(
-                {
-                    "type": "http.response.start",
-                    "status": self.status_code,
-                    "headers": self.raw_headers,
-                }
-            )
+            # What is wrong with the request as a whole is found out before the status is sent.
+            begun = await self._pump.begin(self._silence)
+            await connection.start(self.status_code, self.raw_headers)
             try:
-                async for block in self._blocks(news):
-                    await send({"type": "http.response.body", "body": block, "more_body": True})
+                await connection.send(begun or KEEP_ALIVE)
+                while not self._pump.over:
+                    await self._follow(connection)
             except ClientGone:
                 return
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            await connection.end()
 
-    async def _blocks(self, news: list[tuple[int, Delta]]) -> AsyncIterator[bytes]:
-        """What goes to the socket, one write each, to the very end."""
+    async def _follow(self, connection: Connection) -> None:
+        """Pass on news for a while, or a sign of life after a long silence."""
+        if connection.direct:
+            await self._follow_directly(connection)
+        elif await self._generation.wait(self._silence):
+            await connection.send(self._pump.take())
+        else:
+            await connection.send(KEEP_ALIVE)
+
+    async def _follow_directly(self, connection: Connection) -> None:
+        """Until the end, the client's leaving, or a socket that takes no more."""
+        turned, gone = asyncio.Event(), False
+
+        def on_news() -> None:
+            nonlocal gone
+            try:
+                connection.write(self._pump.take())
+            except ClientGone:
+                gone = True
+            if gone or self._pump.over or connection.paused:
+                turned.set()
+
+        self._generation.watch(on_news)
+        on_news()
         try:
-            while True:
-                # A timeout brings no news; silence is also what a skipped chunk leaves.
-                if block := self._news(news) if news else KEEP_ALIVE:
-                    yield block
-                if self._generation.done:
-                    yield self._ending()
-                    return
-                news = await self._generation.next(KEEP_ALIVE_SECONDS)
-        except OctavoError as error:
-            yield b"".join(self._writer.error(error))
-        except ClientGone:
-            raise
-        except Exception:
-            log.exception("a stream failed")
-            yield b"".join(self._writer.error(OctavoError("")))
-
-    def _news(self, news: list[tuple[int, Delta]]) -> bytes:
-        return b"".join(self._chunk(index, delta) for index, delta in news)
-
-    def _chunk(self, index: int, delta: Delta) -> bytes:
-        first = index not in self._started_choices
-        finished = self._generation.outputs[index].finish_reason is not None
-        if not (delta.text or first or finished or self._writer.wants_every_token):
-            return b""
-        self._started_choices.add(index)
-        return b"".join(self._writer.chunk(index, delta, first, self._usage()))
-
-    def _usage(self) -> Usage | UnsetType | None:
-        """On every chunk where asked for; null where only the last chunk carries it."""
-        if not self._options.include_usage:
-            return UNSET
-        return self._generation.usage() if self._options.continuous_usage_stats else None
-
-    def _ending(self) -> bytes:
-        usage = self._generation.usage() if self._options.include_usage else None
-        return b"".join(self._writer.ending(usage))
+            while not turned.is_set():
+                written = connection.num_written
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._silence):
+                        await turned.wait()
+                if connection.num_written == written and not turned.is_set():
+                    connection.write(KEEP_ALIVE)
+        finally:
+            self._generation.watch(None)
+        if gone:
+            raise ClientGone

@@ -181,6 +181,12 @@ OPTIONS = (
         "Let the model decide whether to call a tool.",
         parse=boolean,
     ),
+    Option(
+        "sse_keep_alive_interval",
+        SERVER,
+        "Seconds of silence after which a stream gets a comment line.",
+        parse=number,
+    ),
     Option("frontends", SERVER, "HTTP processes.", parse=integer),
     Option(
         "shutdown_timeout",

@@ -78,6 +78,7 @@ def check_server(server: ServerConfig) -> None:
             raise ConfigError(f"{name} holds an empty entry")
     check_range("port", server.port, 0, 65535)
     check_range("frontends", server.frontends, 1, MAX_FRONTENDS)
+    check_range("sse_keep_alive_interval", server.sse_keep_alive_interval, 0.1, 3600)
     check_range("shutdown_timeout", server.shutdown_timeout, 0, 86400)
     check_range("max_queued_requests", server.max_queued_requests, 1, 10**9)
 

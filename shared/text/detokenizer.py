@@ -25,12 +25,19 @@ class Detokenizer:
         self._id_to_bytes = id_to_bytes
         self._skipped = skipped
         self._utf8 = _Utf8Decoder("replace")
+        self._inside = False
+        """Whether a character has begun that is not complete."""
 
     def push(self, token_id: int) -> str:
         """The characters that this token completes; often none or several."""
         if token_id in self._skipped:
             return ""
-        return self._utf8.decode(self._id_to_bytes(token_id))
+        data = self._id_to_bytes(token_id)
+        if not self._inside and data.isascii():
+            return data.decode("ascii")
+        text = self._utf8.decode(data)
+        self._inside = bool(self._utf8.getstate()[0])
+        return text
 
     def flush(self) -> str:
         """At the end: U+FFFD for a character that was never completed."""

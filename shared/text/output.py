@@ -7,7 +7,8 @@ so they agree to the character.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+
+import msgspec
 
 from octavo.shared.messages import Finished, FinishReason
 from octavo.shared.sampling import SamplingParams
@@ -17,17 +18,16 @@ from octavo.shared.text.stop_strings import StopStrings
 from octavo.shared.text.tokenizer import Tokenizer
 
 
-@dataclass
-class Delta:
+class Delta(msgspec.Struct):
     """What a push added. `offsets`: where each token's text begins, in characters of the output.
 
     The tokens may be ahead of the text: part of a character or of a stop string is held back.
     """
 
     text: str = ""
-    token_ids: list[int] = field(default_factory=list)
-    logprobs: list[TokenLogprob] = field(default_factory=list)
-    offsets: list[int] = field(default_factory=list)
+    token_ids: list[int] = []
+    logprobs: list[TokenLogprob] = []
+    offsets: list[int] = []
 
 
 class OutputAssembler:
@@ -50,6 +50,7 @@ class OutputAssembler:
         self._stops = StopStrings(sampling.stop, sampling.include_stop_str_in_output)
         asked = sampling.repetition_detection
         self._repetition = None if asked is None else RepetitionDetector(asked)
+        self._is_plain = not sampling.stop and asked is None
         self._num_chars = 0
         self._parts: list[str] = []
         self.token_ids: list[int] = []
@@ -69,6 +70,8 @@ class OutputAssembler:
         finished: Finished | None = None,
     ) -> Delta:
         """Add tokens, with an entry of `logprobs` each where they were asked for."""
+        if self._is_plain and finished is None and len(token_ids) == 1 and not logprobs:
+            return self._push_plain(token_ids[0])
         delta = Delta()
         stop_at = len(token_ids) - 1 if finished and finished.stop_id is not None else None
         for i, token_id in enumerate(token_ids):
@@ -82,6 +85,17 @@ class OutputAssembler:
             delta.text += self._finish(finished)
         self._add(delta)
         return delta
+
+    def _push_plain(self, token_id: int) -> Delta:
+        """What most pushes are: one token, and nothing in the output to look out for."""
+        if self.finish_reason is not None:
+            return Delta()
+        text, offset = self._detokenizer.push(token_id), self._num_chars
+        self._num_chars += len(text)
+        self._parts.append(text)
+        self.token_ids.append(token_id)
+        self.offsets.append(offset)
+        return Delta(text, [token_id], [], [offset])
 
     def _push_token(self, token_id: int, is_stop: bool) -> str:
         self.token_ids.append(token_id)

@@ -11,7 +11,7 @@ import pytest
 from front_engine import Frontend, RawCall, frontend, parse_events
 from front_tokenizers import load_byte_level
 
-from octavo.services.frontend import engine_client, stream
+from octavo.services.frontend import engine_client
 from octavo.shared.text.tokenizer import Tokenizer
 
 CHAT = "/v1/chat/completions"
@@ -206,11 +206,8 @@ def test_a_slow_socket_gets_tokens_together(tokenizer: Tokenizer) -> None:
     run(tokenizer, test)
 
 
-def test_silence_is_filled_with_comments(
-    tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_silence_is_filled_with_comments(tokenizer: Tokenizer) -> None:
     async def test(front: Frontend) -> None:
-        monkeypatch.setattr(stream, "KEEP_ALIVE_SECONDS", 0.01)
         front.engine.hold = True
         call = RawCall(front.app, CHAT, chat_body(stream=True))
         await asyncio.sleep(0.1)
@@ -219,7 +216,7 @@ def test_silence_is_filled_with_comments(
         await asyncio.wait_for(call.task, 5)
         assert call.body.endswith(b"data: [DONE]\n\n")
 
-    run(tokenizer, test)
+    run(tokenizer, test, sse_keep_alive_interval=0.01)
 
 
 def test_stopping_ends_streams_with_an_error_event(tokenizer: Tokenizer) -> None:

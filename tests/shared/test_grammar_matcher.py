@@ -56,7 +56,7 @@ def accepts(spec: GrammarSpec, text: str) -> bool:
 
 def walked_text(spec: GrammarSpec, seed: int) -> str:
     matcher = new_matcher(spec)
-    ids = walk(matcher, random.Random(seed), max_tokens=200, hurry_after=20)
+    ids = walk(matcher, random.Random(seed), max_tokens=400, hurry_after=20)
     assert matcher.failed is None
     assert matcher.is_accepting
     return text_of(ids)
@@ -210,7 +210,7 @@ def test_whitespace(whitespace: str | None, text: str, fits: bool) -> None:
     assert accepts(schema_spec(closed({"a": INT}, "a"), "field", options), text) is fits
 
 
-@pytest.mark.parametrize("name", ["users-0", "drawn-2", "drawn-5"])
+@pytest.mark.parametrize("name", ["users-1", "drawn-2", "drawn-5"])
 def test_walks_without_whitespace(name: str) -> None:
     spec = schema_spec(ALL[name], "field", JsonOptions(whitespace=""))
     for seed in range(3):

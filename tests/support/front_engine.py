@@ -62,10 +62,10 @@ class FakeEngine:
         self.aborted: list[bytes] = []
         self.inbox: asyncio.Queue[ToFrontend] = asyncio.Queue()
 
-    async def receive(self) -> ToFrontend:
+    async def receive_all(self) -> list[ToFrontend]:
         message = await self.inbox.get()
         await asyncio.sleep(0)
-        return message
+        return [message]
 
     async def send(self, message: ToScheduler) -> None:
         match message:

@@ -28,10 +28,10 @@ from octavo.services.frontend.anthropic.replies import (
     ToolUseContent,
     usage_of,
 )
+from octavo.services.frontend.events import event
 from octavo.services.frontend.replies import ChatChunk, ChatDelta, Reply, ToolCallDelta, Usage
 from octavo.services.frontend.routes.chat import ChatWriter
 from octavo.services.frontend.service import Head
-from octavo.services.frontend.stream import event
 from octavo.shared.errors import OctavoError
 from octavo.shared.text.output import Delta
 

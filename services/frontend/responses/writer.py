@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 from msgspec import UnsetType
 
+from octavo.services.frontend.events import event
 from octavo.services.frontend.replies import ChatChunk, ChatLogprobs, Usage
 from octavo.services.frontend.responses.output import Output, whole_delta
 from octavo.services.frontend.responses.replies import (
@@ -21,7 +22,6 @@ from octavo.services.frontend.responses.replies import (
 from octavo.services.frontend.responses.schema import ResponsesRequest, TextConfig
 from octavo.services.frontend.routes.chat import ChatWriter
 from octavo.services.frontend.service import Head
-from octavo.services.frontend.stream import event
 from octavo.shared.errors import OctavoError, RequestError, ServerError
 
 FAILED = "The server failed to answer this request."

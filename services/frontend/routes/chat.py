@@ -11,7 +11,9 @@ from starlette.types import Receive
 from octavo.services.frontend.beam_search import beam_search
 from octavo.services.frontend.chat_parts import Reading
 from octavo.services.frontend.chat_plan import chat_plan
+from octavo.services.frontend.chunk_template import MARK, ChunkTemplate
 from octavo.services.frontend.edge import cache_salt, error_body, json_response, read_json
+from octavo.services.frontend.events import completion_ending, event
 from octavo.services.frontend.generation import Generation
 from octavo.services.frontend.logprobs import LogprobWriter
 from octavo.services.frontend.parameters import (
@@ -35,7 +37,7 @@ from octavo.services.frontend.replies import (
 from octavo.services.frontend.schema import ChatRequest
 from octavo.services.frontend.service import Head, Service, service_of
 from octavo.services.frontend.speaker import Speaker
-from octavo.services.frontend.stream import EventStream, completion_ending, event
+from octavo.services.frontend.stream import EventStream
 from octavo.services.frontend.tools import tool_use
 from octavo.shared.errors import OctavoError
 from octavo.shared.text.logprobs import TokenLogprob
@@ -125,6 +127,8 @@ class ChatWriter:
         self._prompt_logprobs = LogprobWriter(service.tokenizer, k, as_ids)
         self._logprobs = LogprobWriter(service.tokenizer, body.top_logprobs or 0, as_ids)
         self.wants_every_token = bool(body.logprobs or body.return_token_ids)
+        self._only_text = reading is None and not self.wants_every_token
+        self._templates: dict[int, ChunkTemplate] = {}
 
     def whole(self) -> ChatCompletion:
         asked_prompt = self._body.prompt_logprobs is not None
@@ -145,7 +149,17 @@ class ChatWriter:
     def chunk(
         self, index: int, delta: Delta, first: bool, usage: Usage | UnsetType | None
     ) -> list[bytes]:
+        usual = usage is UNSET and self._only_text and not first
+        if usual and self._generation.outputs[index].finish_reason is None:
+            return [self._template(index).fill(delta.text)]
         return [event(chunk) for chunk in self.chat_chunks(index, delta, first, usage)]
+
+    def _template(self, index: int) -> ChunkTemplate:
+        if (known := self._templates.get(index)) is None:
+            choice = ChatChunkChoice(index=index, delta=ChatDelta(content=MARK))
+            sample = event(self._chunk([choice], UNSET))
+            known = self._templates[index] = ChunkTemplate(sample)
+        return known
 
     def chat_chunks(
         self, index: int, delta: Delta, first: bool, usage: Usage | UnsetType | None

@@ -9,8 +9,10 @@ from starlette.responses import Response
 from starlette.types import Receive
 
 from octavo.services.frontend.beam_search import beam_search
+from octavo.services.frontend.chunk_template import MARK, ChunkTemplate
 from octavo.services.frontend.constraints import constraint_of
 from octavo.services.frontend.edge import cache_salt, error_body, json_response, read_json
+from octavo.services.frontend.events import completion_ending, event
 from octavo.services.frontend.generation import Generation
 from octavo.services.frontend.logprobs import LogprobWriter, text_offsets
 from octavo.services.frontend.parameters import (
@@ -30,7 +32,7 @@ from octavo.services.frontend.replies import (
 )
 from octavo.services.frontend.schema import CompletionRequest
 from octavo.services.frontend.service import Head, Service, service_of
-from octavo.services.frontend.stream import EventStream, completion_ending, event
+from octavo.services.frontend.stream import EventStream
 from octavo.shared.errors import OctavoError
 from octavo.shared.grammar.spec import GrammarSpec
 from octavo.shared.sampling import SamplingParams
@@ -107,6 +109,7 @@ class CompletionWriter:
         self._logprobs = LogprobWriter(service.tokenizer, body.logprobs or 0, as_ids)
         self._prompt_logprobs = LogprobWriter(service.tokenizer, body.prompt_logprobs or 0, as_ids)
         self.wants_every_token = body.logprobs is not None or bool(body.return_token_ids)
+        self._templates: dict[int, ChunkTemplate] = {}
 
     def whole(self) -> Completion:
         choices = [self._choice(index) for index in range(len(self._generation.outputs))]
@@ -115,12 +118,21 @@ class CompletionWriter:
     def chunk(
         self, index: int, delta: Delta, first: bool, usage: Usage | UnsetType | None
     ) -> list[bytes]:
+        usual = usage is UNSET and not self.wants_every_token and not first
+        if usual and self._generation.outputs[index].finish_reason is None:
+            return [self._template(index).fill(delta.text)]
         choice = CompletionChoice(
             index=index,
             text=(self._echoed(index) if first else "") + delta.text,
             logprobs=self._of(index, delta.token_ids, delta.logprobs, delta.offsets, first),
         )
         return [event(self._completion([self._with_ending(choice, delta.token_ids, first)], usage))]
+
+    def _template(self, index: int) -> ChunkTemplate:
+        if (known := self._templates.get(index)) is None:
+            sample = event(self._completion([CompletionChoice(index=index, text=MARK)], UNSET))
+            known = self._templates[index] = ChunkTemplate(sample)
+        return known
 
     def ending(self, usage: Usage | None) -> list[bytes]:
         return completion_ending(None if usage is None else self._completion([], usage))
