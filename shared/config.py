@@ -71,6 +71,8 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     reasoning_parser: ReasoningParserName = "auto"
     enable_auto_tool_choice: bool = True
     """Whether `tool_choice` may be, and is without being named, auto."""
+    resumable_streams: bool = False
+    """Whether streams may be resumed without asking for it (header X-Octavo-Resumable)."""
     sse_keep_alive_interval: float = 15.0
     """Seconds of silence after which a stream gets a comment line; proxies close what stays silent
     (nginx: after 60 s)."""

@@ -67,6 +67,11 @@ class NotFound(RequestError):
     type = "not_found_error"
 
 
+class Gone(RequestError):
+    status = 410
+    type = "not_found_error"
+
+
 class MethodNotAllowed(RequestError):
     status = 405
 

@@ -16,6 +16,7 @@ from octavo.services.frontend.app import create_app
 from octavo.services.frontend.engine_client import HEALTHY_SECONDS, EngineClient
 from octavo.services.frontend.grammar_compiler import GrammarCompiler
 from octavo.services.frontend.parsers.registry import Parsers
+from octavo.services.frontend.peers import Peers
 from octavo.services.frontend.server import create_server, serve
 from octavo.services.frontend.service import Service
 from octavo.shared.config import FRONTEND_SOCKET, ProcessConfig
@@ -57,9 +58,12 @@ async def _run(child: Child, listener: socket.socket, tokenizer: Tokenizer) -> N
         parsers = Parsers.of(
             server.tool_call_parser, server.reasoning_parser, tokenizer.template_text
         )
-        app = create_app(Service(server, model, tokenizer, engine, grammars, parsers))
+        several = server.frontends > 1
+        peers = Peers(child.config.path if several else None, child.config.index)
+        app = create_app(Service(server, model, tokenizer, engine, grammars, parsers), peers)
         uvicorn_server = create_server(app, server.shutdown_timeout)
-        await serve(uvicorn_server, listener, engine, stop, server.shutdown_timeout)
+        sockets = [listener, *peers.listeners()]
+        await serve(uvicorn_server, sockets, engine, stop, server.shutdown_timeout)
         await grammars.close()
     await _end(listening)
     spoke.close()

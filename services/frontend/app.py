@@ -20,6 +20,8 @@ from octavo.services.frontend.edge import (
     on_octavo_error,
 )
 from octavo.services.frontend.inbox import ClientGone
+from octavo.services.frontend.peers import Peers
+from octavo.services.frontend.replay import Replays
 from octavo.services.frontend.replies import (
     ChatChunk,
     ChatCompletion,
@@ -33,6 +35,7 @@ from octavo.services.frontend.replies import (
 )
 from octavo.services.frontend.responses.replies import ModelResponse, ResponseEvent
 from octavo.services.frontend.responses.schema import ResponsesRequest
+from octavo.services.frontend.resume import ResumeLayer, resume_by_path
 from octavo.services.frontend.routes.chat import chat_completions
 from octavo.services.frontend.routes.completions import completions
 from octavo.services.frontend.routes.health import health, load, metrics, version
@@ -47,7 +50,7 @@ from octavo.services.frontend.schema import (
     DetokenizeRequest,
     TokenizeRequest,
 )
-from octavo.services.frontend.served import JSON, TEXT, ServedRoute
+from octavo.services.frontend.served import EVENTS, JSON, TEXT, ServedRoute
 from octavo.services.frontend.service import Service
 from octavo.shared.errors import OctavoError
 
@@ -103,6 +106,12 @@ SERVED = (
         "Never there: nothing is stored",
         ("GET", "DELETE"),
     ),
+    ServedRoute(
+        "/v1/streams/{stream_id}",
+        resume_by_path,
+        "A stream that was resumable, from its beginning or Last-Event-ID on",
+        media=EVENTS,
+    ),
     ServedRoute("/v1/models", list_models, "The models served", response=ModelList),
     ServedRoute("/v1/models/{model:path}", retrieve_model, "One model", response=ModelCard),
     ServedRoute("/tokenize", tokenize, "A text's token ids", POST, TokenizeRequest, Tokens),
@@ -125,9 +134,12 @@ ERROR_HANDLERS = {
 }
 
 
-def create_app(service: Service) -> ASGIApp:
+def create_app(service: Service, peers: Peers | None = None) -> ASGIApp:
     app = Starlette(routes=ROUTES, exception_handlers=ERROR_HANDLERS)
     app.router.redirect_slashes = False
     app.state.service = service
     app.state.served = SERVED
-    return Edge(app, service.config.api_key)
+    peers = peers or Peers()
+    app.state.replays = replays = Replays(peers.index)
+    silence = service.config.sse_keep_alive_interval
+    return Edge(ResumeLayer(app, replays, peers, silence), service.config.api_key)

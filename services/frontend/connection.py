@@ -8,6 +8,9 @@ from starlette.types import Scope, Send
 
 from octavo.services.frontend.http_limits import WIRE
 
+KEEP_ALIVE = b": keep-alive\n\n"
+STREAM_HEADERS = {"X-Accel-Buffering": "no", "Cache-Control": "no-cache"}
+
 
 class Connection:
     """One response. `write` may be used while `direct`, `send` always."""

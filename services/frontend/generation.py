@@ -124,8 +124,12 @@ class Generation:
             yield
         finally:
             watcher.cancel()
-            self._inbox.close()
-            self._engine.abort(self._inbox.streams)
+            self.close()
+
+    def close(self) -> None:
+        """Nobody reads any more: what still runs is aborted."""
+        self._inbox.close()
+        self._engine.abort(self._inbox.streams)
 
     async def _watch(self, receive: Receive) -> None:
         while (await receive())["type"] != "http.disconnect":

@@ -29,14 +29,14 @@ class Pump:
         self._started_choices: set[int] = set()
         self.over = False
 
-    async def begin(self, timeout: float) -> bytes:
+    async def begin(self, timeout: float) -> list[bytes]:
         """The first events; nothing after `timeout` seconds. Raises what is wrong at the start."""
-        return self._blocks(await self._generation.next(timeout))
+        return self._events(await self._generation.next(timeout))
 
-    def take(self) -> bytes:
+    def take(self) -> list[bytes]:
         """The events of what has come in, often none. Raises ClientGone."""
         try:
-            return self._blocks(self._generation.take())
+            return self._events(self._generation.take())
         except OctavoError as error:
             return self._failed(error)
         except ClientGone:
@@ -45,17 +45,17 @@ class Pump:
             log.exception("a stream failed")
             return self._failed(OctavoError(""))
 
-    def _failed(self, error: OctavoError) -> bytes:
+    def _failed(self, error: OctavoError) -> list[bytes]:
         self.over = True
-        return b"".join(self._writer.error(error))
+        return self._writer.error(error)
 
-    def _blocks(self, news: list[tuple[int, Delta]]) -> bytes:
-        blocks = [block for index, delta in news for block in self._chunk(index, delta)]
+    def _events(self, news: list[tuple[int, Delta]]) -> list[bytes]:
+        events = [one for index, delta in news for one in self._chunk(index, delta)]
         if self._generation.done:
             self.over = True
             usage = self._generation.usage() if self._options.include_usage else None
-            blocks += self._writer.ending(usage)
-        return b"".join(blocks)
+            events += self._writer.ending(usage)
+        return events
 
     def _chunk(self, index: int, delta: Delta) -> list[bytes]:
         first = index not in self._started_choices

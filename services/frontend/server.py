@@ -47,14 +47,14 @@ def create_server(app: ASGIApp, shutdown_timeout: float) -> Server:
 
 async def serve(
     server: Server,
-    listener: socket.socket,
+    sockets: list[socket.socket],
     engine: EngineClient,
     stop: asyncio.Event,
     shutdown_timeout: float,
 ) -> None:
     """Serve until `stop`. Requests in flight then get `shutdown_timeout` seconds to finish;
     what is left ends with an error (in a stream: an error event)."""
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    serving = asyncio.create_task(server.serve(sockets=sockets))
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()

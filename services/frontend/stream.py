@@ -13,14 +13,13 @@ import contextlib
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from octavo.services.frontend.connection import Connection
+from octavo.services.frontend.connection import KEEP_ALIVE, STREAM_HEADERS, Connection
 from octavo.services.frontend.events import ChunkWriter
 from octavo.services.frontend.generation import Generation
 from octavo.services.frontend.inbox import ClientGone
 from octavo.services.frontend.pump import Pump
+from octavo.services.frontend.resume import ResumedStream, owner_of, wants_resumable
 from octavo.services.frontend.schema import StreamOptions
-
-KEEP_ALIVE = b": keep-alive\n\n"
 
 
 class EventStream(Response):
@@ -39,11 +38,14 @@ class EventStream(Response):
         # Not Response.__init__: it would announce the length of a body that is not known.
         self.status_code = 200
         self.background = None
-        self.init_headers({"X-Accel-Buffering": "no", "Cache-Control": "no-cache"})
+        self.init_headers(STREAM_HEADERS)
         self._generation = generation
         self._pump = Pump(generation, writer, options)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if wants_resumable(scope):
+            await self._resumable(scope, receive, send)
+            return
         connection = Connection(scope, send)
         self._silence = scope["app"].state.service.config.sse_keep_alive_interval
         async with self._generation.attended(receive):
@@ -51,19 +53,31 @@ class EventStream(Response):
             begun = await self._pump.begin(self._silence)
             await connection.start(self.status_code, self.raw_headers)
             try:
-                await connection.send(begun or KEEP_ALIVE)
+                await connection.send(b"".join(begun) or KEEP_ALIVE)
                 while not self._pump.over:
                     await self._follow(connection)
             except ClientGone:
                 return
             await connection.end()
 
+    async def _resumable(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The client may leave and come back: its leaving ends nothing."""
+        state = scope["app"].state
+        silence = state.service.config.sse_keep_alive_interval
+        replay = state.replays.open(owner_of(scope), self._generation, self._pump)
+        try:
+            replay.follow(await self._pump.begin(silence))
+        except BaseException:
+            replay.close()
+            raise
+        await ResumedStream(replay, 0, silence)(scope, receive, send)
+
     async def _follow(self, connection: Connection) -> None:
         """Pass on news for a while, or a sign of life after a long silence."""
         if connection.direct:
             await self._follow_directly(connection)
         elif await self._generation.wait(self._silence):
-            await connection.send(self._pump.take())
+            await connection.send(b"".join(self._pump.take()))
         else:
             await connection.send(KEEP_ALIVE)
 
@@ -74,7 +88,7 @@ class EventStream(Response):
         def on_news() -> None:
             nonlocal gone
             try:
-                connection.write(self._pump.take())
+                connection.write(b"".join(self._pump.take()))
             except ClientGone:
                 gone = True
             if gone or self._pump.over or connection.paused:

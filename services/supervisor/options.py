@@ -182,6 +182,12 @@ OPTIONS = (
         parse=boolean,
     ),
     Option(
+        "resumable_streams",
+        SERVER,
+        "Keep every stream's events for clients that come back, not only where they ask.",
+        parse=boolean,
+    ),
+    Option(
         "sse_keep_alive_interval",
         SERVER,
         "Seconds of silence after which a stream gets a comment line.",

@@ -1,0 +1,134 @@
+"""Resume: the answers of streams that can be resumed, the first one and those that go on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from octavo.services.frontend.connection import KEEP_ALIVE, STREAM_HEADERS, Connection
+from octavo.services.frontend.edge import error_response, shown_key
+from octavo.services.frontend.peers import Peers
+from octavo.services.frontend.replay import EVENT_ID, STREAM_PATH, Replay, Replays
+from octavo.shared.errors import Gone, NotFound, OctavoError
+
+LAST_EVENT = "last-event-id"
+
+
+def owner_of(scope: Scope) -> bytes:
+    return hashlib.sha256(shown_key(Headers(scope=scope)).encode()).digest()
+
+
+class ResumedStream(Response):
+    """Events of a replay from behind event `after` to its end. A later reader ends this one."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, replay: Replay, after: int, silence: float) -> None:
+        self.status_code = 200
+        self.background = None
+        self.init_headers({**STREAM_HEADERS, "X-Octavo-Stream": replay.stream_id})
+        self._replay = replay
+        self._after = after
+        self._silence = silence
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        connection = Connection(scope, send)
+        replay, news = self._replay, asyncio.Event()
+        replay.after(self._after)  # raises before the status is sent
+        earlier, replay.reader = replay.reader, news
+        if earlier is not None:
+            earlier.set()
+        replay.readers += 1
+        leaving = asyncio.create_task(_left(receive, news))
+        try:
+            await connection.start(self.status_code, self.raw_headers)
+            with contextlib.suppress(Gone):  # too slow: what it has not read is not kept any more
+                while not leaving.done() and replay.reader is news:
+                    if await self._pass_on(connection, news):
+                        break
+            await connection.end()
+        finally:
+            leaving.cancel()
+            replay.readers -= 1
+            replay.left_at = asyncio.get_running_loop().time()
+
+    async def _pass_on(self, connection: Connection, news: asyncio.Event) -> bool:
+        """What there is, or a sign of life after a long silence; True: that was all."""
+        news.clear()
+        over = self._replay.over
+        events, self._after = self._replay.after(self._after)
+        if events:
+            await connection.send(b"".join(events))
+        if over:
+            return True
+        try:
+            async with asyncio.timeout(self._silence):
+                await news.wait()
+        except TimeoutError:
+            await connection.send(KEEP_ALIVE)
+        return False
+
+
+async def _left(receive: Receive, news: asyncio.Event) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    news.set()
+
+
+class ResumeLayer:
+    """Answers requests that carry Last-Event-ID; their bodies are not read."""
+
+    def __init__(self, app: ASGIApp, replays: Replays, peers: Peers, silence: float) -> None:
+        self._app = app
+        self._replays = replays
+        self._peers = peers
+        self._silence = silence
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        found = _asked(scope) if scope["type"] == "http" else None
+        if found is None:
+            await self._app(scope, receive, send)
+        elif self._peers.elsewhere(found[0]):
+            await self._peers.pass_on(scope, receive, send, found[0])
+        else:
+            await self._resume(scope, receive, send, *found)
+
+    async def _resume(
+        self, scope: Scope, receive: Receive, send: Send, stream_id: str, after: int
+    ) -> None:
+        try:
+            replay = self._replays.find(stream_id, owner_of(scope))
+            await ResumedStream(replay, after, self._silence)(scope, receive, send)
+        except OctavoError as error:
+            await error_response(error, scope["path"])(scope, receive, send)
+
+
+def _asked(scope: Scope) -> tuple[str, int] | None:
+    """(stream, event) of a request that resumes, by its header or its path."""
+    if scope["method"] not in ("GET", "POST"):
+        return None
+    if found := EVENT_ID.fullmatch(Headers(scope=scope).get(LAST_EVENT, "")):
+        return found[1], int(found[2])
+    found = STREAM_PATH.fullmatch(scope["path"])
+    return None if found is None else (found[1], 0)
+
+
+async def resume_by_path(request: Request) -> Response:
+    """A path whose last part is no stream's id: the others are answered before they come here."""
+    raise NotFound("This is no stream's id.", code="stream_not_found")
+
+
+def wants_resumable(scope: Scope) -> bool:
+    """By the request's header, or for all by the server's flag."""
+    asked = Headers(scope=scope).get("x-octavo-resumable", "")
+    if asked:
+        return asked.lower() in ("1", "true", "yes")
+    with contextlib.suppress(KeyError, AttributeError):
+        return bool(scope["app"].state.service.config.resumable_streams)
+    return False
