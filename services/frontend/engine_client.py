@@ -80,8 +80,8 @@ class EngineClient:
         try:
             while True:
                 for message in await self._spoke.receive_all():
-                    self._receive(message)
-                self._flush()
+                    self.receive(message)
+                self.flush()
         finally:
             watchdog.cancel()
 
@@ -155,7 +155,7 @@ class EngineClient:
         with contextlib.suppress(Exception):
             await asyncio.gather(*self._sending)
 
-    def _receive(self, message: ToFrontend) -> None:
+    def receive(self, message: ToFrontend) -> None:
         match message:
             case Outputs():
                 self._deliver(message)
@@ -195,7 +195,7 @@ class EngineClient:
                 stream.add_token(token_id, entries.get(row))
                 self._told[stream.inbox] = None
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
         """Tell the readers of what has come, once for all messages that had arrived."""
         told, self._told = self._told, {}
         for inbox in told:
