@@ -61,6 +61,16 @@ class PoolingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
             )
 
 
+def check_scores(info: PoolingInfo) -> None:
+    """Raise InvalidRequest for a model that gives a pair of texts no score."""
+    if info.task == "classify" and info.dimension != 1:
+        raise InvalidRequest(
+            f"This model tells {info.dimension} classes apart; a score needs one that has a single "
+            "one, or embeddings.",
+            code="unsupported_by_model",
+        )
+
+
 def cosine(one: Floats, other: Floats) -> float:
     """How alike two embeddings are, -1 to 1; 0 where one of them is nothing but zeros."""
     lengths = float(np.linalg.norm(one)) * float(np.linalg.norm(other))

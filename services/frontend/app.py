@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
@@ -20,6 +22,20 @@ from octavo.services.frontend.edge import (
     on_octavo_error,
 )
 from octavo.services.frontend.inbox import ClientGone
+from octavo.services.frontend.pooling.replies import (
+    ClassificationList,
+    EmbeddingList,
+    PooledList,
+    Ranking,
+    ScoreList,
+)
+from octavo.services.frontend.pooling.schema import (
+    ClassifyRequest,
+    EmbeddingRequest,
+    PoolingRequest,
+    RerankRequest,
+    ScoreRequest,
+)
 from octavo.services.frontend.replies import (
     ChatChunk,
     ChatCompletion,
@@ -35,11 +51,13 @@ from octavo.services.frontend.responses.replies import ModelResponse, ResponseEv
 from octavo.services.frontend.responses.schema import ResponsesRequest
 from octavo.services.frontend.routes.chat import chat_completions
 from octavo.services.frontend.routes.completions import completions
+from octavo.services.frontend.routes.embeddings import classify, embeddings, pooling
 from octavo.services.frontend.routes.health import health, load, metrics, version
 from octavo.services.frontend.routes.messages import count_tokens, messages
 from octavo.services.frontend.routes.models import list_models, retrieve_model
 from octavo.services.frontend.routes.openapi import openapi
 from octavo.services.frontend.routes.responses import responses, stored_response
+from octavo.services.frontend.routes.scores import rerank, score
 from octavo.services.frontend.routes.tokens import detokenize, tokenize
 from octavo.services.frontend.schema import (
     ChatRequest,
@@ -47,11 +65,18 @@ from octavo.services.frontend.schema import (
     DetokenizeRequest,
     TokenizeRequest,
 )
-from octavo.services.frontend.served import JSON, TEXT, ServedRoute
+from octavo.services.frontend.served import JSON, TEXT, Endpoint, ServedRoute
 from octavo.services.frontend.service import Service
 from octavo.shared.errors import OctavoError
 
 POST = ("POST",)
+
+
+def vectors(path: str, endpoint: Endpoint, summary: str, body: Any, reply: Any) -> ServedRoute:
+    """A route of servers that pool."""
+    return ServedRoute(path, endpoint, summary, POST, body, reply, makes="vectors")
+
+
 SERVED = (
     ServedRoute(
         "/v1/chat/completions",
@@ -61,6 +86,7 @@ SERVED = (
         ChatRequest,
         ChatCompletion,
         ChatChunk,
+        makes="texts",
     ),
     ServedRoute(
         "/v1/completions",
@@ -70,6 +96,7 @@ SERVED = (
         CompletionRequest,
         Completion,
         Completion,
+        makes="texts",
     ),
     ServedRoute(
         "/v1/messages",
@@ -79,6 +106,7 @@ SERVED = (
         MessagesRequest,
         AnthropicMessage,
         AnthropicEvent,
+        makes="texts",
     ),
     ServedRoute(
         "/v1/messages/count_tokens",
@@ -87,6 +115,7 @@ SERVED = (
         POST,
         CountTokensRequest,
         TokenCount,
+        makes="texts",
     ),
     ServedRoute(
         "/v1/responses",
@@ -96,12 +125,24 @@ SERVED = (
         ResponsesRequest,
         ModelResponse,
         ResponseEvent,
+        makes="texts",
     ),
     ServedRoute(
         "/v1/responses/{response_id:path}",
         stored_response,
         "Never there: nothing is stored",
         ("GET", "DELETE"),
+    ),
+    vectors("/v1/embeddings", embeddings, "Embed texts", EmbeddingRequest, EmbeddingList),
+    vectors("/pooling", pooling, "What the model makes of texts", PoolingRequest, PooledList),
+    vectors("/classify", classify, "Classify texts", ClassifyRequest, ClassificationList),
+    *(
+        vectors(path, score, "How well pairs of texts go together", ScoreRequest, ScoreList)
+        for path in ("/score", "/v1/score")
+    ),
+    *(
+        vectors(path, rerank, "Order documents by a query", RerankRequest, Ranking)
+        for path in ("/rerank", "/v1/rerank", "/v2/rerank")
     ),
     ServedRoute("/v1/models", list_models, "The models served", response=ModelList),
     ServedRoute("/v1/models/{model:path}", retrieve_model, "One model", response=ModelCard),
