@@ -47,6 +47,10 @@ class PoolingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     use_activation: bool | None = None
     second_start: int = 0
 
+    def starting(self, second_start: int) -> PoolingParams:
+        """The same for a prompt whose second text begins there."""
+        return msgspec.structs.replace(self, second_start=second_start)
+
     def verify(self, info: PoolingInfo) -> None:
         """Raise InvalidRequest, naming the field."""
         if self.dimensions is None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 
-import msgspec
 from starlette.types import Receive
 
 from octavo.services.frontend.attendance import attended
@@ -29,10 +28,7 @@ async def pooled(
     receive: Receive,
 ) -> list[bytes]:
     """float32[d] of each prompt, in order. Raises ClientGone, or what the engine said of one."""
-    jobs = [
-        (prompt.ids, msgspec.structs.replace(params, second_start=prompt.second_start))
-        for prompt in prompts
-    ]
+    jobs = [(prompt.ids, params.starting(prompt.second_start)) for prompt in prompts]
     inbox = await service.engine.pool(jobs, priority=body.priority or 0)
     waiting = len(jobs)
     async with attended(service.engine, inbox, receive):
