@@ -7,6 +7,8 @@ from typing import Literal
 
 import msgspec
 
+from octavo.shared.pooling import PoolingInfo
+
 DType = Literal["auto", "float32", "bfloat16", "float16"]
 
 
@@ -21,6 +23,10 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Local directory after resolution."""
     tokenizer: str | None = None
     dtype: DType = "auto"
+    runner: Literal["auto", "generate", "pooling"] = "auto"
+    """Whether the model makes texts or vectors; auto: what its files say it is for."""
+    convert: Literal["auto", "none", "embed", "classify"] = "auto"
+    """What a pooling server makes of the model; auto: what its architecture says."""
     max_model_len: int | None = None
     """Tokens, prompt and output together."""
     max_num_seqs: int | None = None
@@ -98,6 +104,8 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     sampling_defaults: dict[str, float] = {}
     """From generation_config.json: temperature, top_p, top_k, min_p, repetition_penalty,
     max_new_tokens; only those the file names."""
+    pooling: PoolingInfo | None = None
+    """Set: this server pools, and generates nothing."""
 
 
 class ProcessConfig(msgspec.Struct, frozen=True, kw_only=True):

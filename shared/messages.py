@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from octavo.shared.grammar.spec import GrammarSpec
+from octavo.shared.pooling import PoolingParams
 from octavo.shared.sampling import SamplingParams
 
 Ints: TypeAlias = npt.NDArray[np.int32]
@@ -26,7 +27,8 @@ FinishReason: TypeAlias = Literal["stop", "length", "abort", "error", "repetitio
 
 REQUEST_ID_BYTES = 16
 NO_TOKEN = -1
-"""In StepResult.token_ids: the row had prompt tokens left to compute, nothing was sampled."""
+"""In StepResult.token_ids: nothing was sampled; prompt tokens are left to compute, or `pooled`
+has what was wanted."""
 INVALID_TOKEN = -2
 """In StepResult.token_ids: the row's logits held NaN; the request must end with an error."""
 STUCK_TOKEN = -3
@@ -87,7 +89,7 @@ class Submit(Message):
     `request_id`: 16 random bytes. `prompt_ids`: int32[prompt_len], at least one.
     `arrival_time`: CLOCK_MONOTONIC seconds. Lower `priority` goes first. `cache_salt` separates
     prefix-cache tenants. `num_choices`: n of the request, said with its first sequence; 0 with
-    the others, so that it is counted once.
+    the others, so that it is counted once. `pooling`: a vector is wanted, and no token.
     """
 
     request_id: bytes
@@ -97,6 +99,7 @@ class Submit(Message):
     priority: int = 0
     cache_salt: str = ""
     num_choices: int = 1
+    pooling: PoolingParams | None = None
 
 
 class Abort(Message):
@@ -127,6 +130,7 @@ class NewRow(Item):
     token_ids: bytes
     block_ids: bytes
     sampling: SamplingParams
+    pooling: PoolingParams | None = None
 
 
 class StepPlan(Message):
@@ -184,6 +188,13 @@ class PromptLogprobs(Item):
     values: Logprobs
 
 
+class PooledRow(Item):
+    """The vector of plan row `row`, float32[dimensions], whose prompt is computed."""
+
+    row: int
+    vector: bytes
+
+
 class StepResult(Message):
     """`token_ids` int32[n], aligned with the plan's rows: an id, or one of the negative values.
 
@@ -197,6 +208,7 @@ class StepResult(Message):
     logprobs: Logprobs | None = None
     prompt_logprobs: list[PromptLogprobs] = []
     forward_seconds: float = 0.0
+    pooled: list[PooledRow] = []
 
 
 class GrammarReady(Message):
@@ -241,6 +253,13 @@ class PromptLogprobsOutput(Item):
     values: Logprobs
 
 
+class PooledOutput(Item):
+    """The vector of a request, float32[dimensions]; it has finished."""
+
+    request_id: bytes
+    vector: bytes
+
+
 class Outputs(Message):
     """What one step brought to one frontend's requests.
 
@@ -256,6 +275,7 @@ class Outputs(Message):
     prompt_logprobs: list[PromptLogprobsOutput] = []
     started: list[Started] = []
     finished: list[Finished] = []
+    pooled: list[PooledOutput] = []
 
 
 class EngineStats(Message):

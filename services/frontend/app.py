@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
@@ -21,6 +23,20 @@ from octavo.services.frontend.edge import (
 )
 from octavo.services.frontend.inbox import ClientGone
 from octavo.services.frontend.peers import Peers
+from octavo.services.frontend.pooling.replies import (
+    ClassificationList,
+    EmbeddingList,
+    PooledList,
+    Ranking,
+    ScoreList,
+)
+from octavo.services.frontend.pooling.schema import (
+    ClassifyRequest,
+    EmbeddingRequest,
+    PoolingRequest,
+    RerankRequest,
+    ScoreRequest,
+)
 from octavo.services.frontend.replay import Replays
 from octavo.services.frontend.replies import (
     ChatChunk,
@@ -38,11 +54,13 @@ from octavo.services.frontend.responses.schema import ResponsesRequest
 from octavo.services.frontend.resume import ResumeLayer, resume_by_path
 from octavo.services.frontend.routes.chat import chat_completions
 from octavo.services.frontend.routes.completions import completions
+from octavo.services.frontend.routes.embeddings import classify, embeddings, pooling
 from octavo.services.frontend.routes.health import health, load, metrics, version
 from octavo.services.frontend.routes.messages import count_tokens, messages
 from octavo.services.frontend.routes.models import list_models, retrieve_model
 from octavo.services.frontend.routes.openapi import openapi
 from octavo.services.frontend.routes.responses import responses, stored_response
+from octavo.services.frontend.routes.scores import rerank, score
 from octavo.services.frontend.routes.tokens import detokenize, tokenize
 from octavo.services.frontend.schema import (
     ChatRequest,
@@ -50,11 +68,18 @@ from octavo.services.frontend.schema import (
     DetokenizeRequest,
     TokenizeRequest,
 )
-from octavo.services.frontend.served import EVENTS, JSON, TEXT, ServedRoute
+from octavo.services.frontend.served import EVENTS, JSON, TEXT, Endpoint, ServedRoute
 from octavo.services.frontend.service import Service
 from octavo.shared.errors import OctavoError
 
 POST = ("POST",)
+
+
+def vectors(path: str, endpoint: Endpoint, summary: str, body: Any, reply: Any) -> ServedRoute:
+    """A route of servers that pool."""
+    return ServedRoute(path, endpoint, summary, POST, body, reply, makes="vectors")
+
+
 SERVED = (
     ServedRoute(
         "/v1/chat/completions",
@@ -64,6 +89,7 @@ SERVED = (
         ChatRequest,
         ChatCompletion,
         ChatChunk,
+        makes="texts",
     ),
     ServedRoute(
         "/v1/completions",
@@ -73,6 +99,7 @@ SERVED = (
         CompletionRequest,
         Completion,
         Completion,
+        makes="texts",
     ),
     ServedRoute(
         "/v1/messages",
@@ -82,6 +109,7 @@ SERVED = (
         MessagesRequest,
         AnthropicMessage,
         AnthropicEvent,
+        makes="texts",
     ),
     ServedRoute(
         "/v1/messages/count_tokens",
@@ -90,6 +118,7 @@ SERVED = (
         POST,
         CountTokensRequest,
         TokenCount,
+        makes="texts",
     ),
     ServedRoute(
         "/v1/responses",
@@ -99,6 +128,7 @@ SERVED = (
         ResponsesRequest,
         ModelResponse,
         ResponseEvent,
+        makes="texts",
     ),
     ServedRoute(
         "/v1/responses/{response_id:path}",
@@ -111,6 +141,17 @@ SERVED = (
         resume_by_path,
         "A stream that was resumable, from its beginning or Last-Event-ID on",
         media=EVENTS,
+    ),
+    vectors("/v1/embeddings", embeddings, "Embed texts", EmbeddingRequest, EmbeddingList),
+    vectors("/pooling", pooling, "What the model makes of texts", PoolingRequest, PooledList),
+    vectors("/classify", classify, "Classify texts", ClassifyRequest, ClassificationList),
+    *(
+        vectors(path, score, "How well pairs of texts go together", ScoreRequest, ScoreList)
+        for path in ("/score", "/v1/score")
+    ),
+    *(
+        vectors(path, rerank, "Order documents by a query", RerankRequest, Ranking)
+        for path in ("/rerank", "/v1/rerank", "/v2/rerank")
     ),
     ServedRoute("/v1/models", list_models, "The models served", response=ModelList),
     ServedRoute("/v1/models/{model:path}", retrieve_model, "One model", response=ModelCard),

@@ -30,6 +30,7 @@ from octavo.shared.messages import (
     pack,
     unpack,
 )
+from octavo.shared.pooling import PoolingParams
 from octavo.shared.sampling import SamplingParams
 from octavo.shared.text.logprobs import unpack_logprobs
 
@@ -38,6 +39,8 @@ HEALTHY_SECONDS = 5.0
 DEAD_SECONDS = 30.0
 """Silent for longer than this, it is dead and its requests end."""
 METRICS_TIMEOUT = 2.0
+NOTHING_SAMPLED = SamplingParams(temperature=0.0, max_tokens=1)
+"""What a request that pools says of sampling."""
 
 
 class SpokeLike(Protocol):
@@ -97,10 +100,6 @@ class EngineClient:
         Choice i's seed is derived from the request's seed and i alone, or drawn afresh where the
         request has none. Raises EngineDead when nobody would answer.
         """
-        if self.closing:
-            raise EngineDead("The server is shutting down.")
-        if not self.healthy:
-            raise EngineDead("The engine is not running.")
         submits = [
             Submit(
                 request_id=os.urandom(REQUEST_ID_BYTES),
@@ -114,6 +113,30 @@ class EngineClient:
             for ids, sampling in prompts
             for choice in range(sampling.n)
         ]
+        return await self._start(submits)
+
+    async def pool(
+        self, prompts: Sequence[tuple[Sequence[int], PoolingParams]], *, priority: int = 0
+    ) -> Inbox:
+        """Ask for the vector of each (prompt ids, parameters). Raises EngineDead."""
+        submits = [
+            Submit(
+                request_id=os.urandom(REQUEST_ID_BYTES),
+                prompt_ids=pack(ids),
+                sampling=NOTHING_SAMPLED,
+                arrival_time=time.monotonic(),
+                priority=priority,
+                pooling=params,
+            )
+            for ids, params in prompts
+        ]
+        return await self._start(submits)
+
+    async def _start(self, submits: Sequence[Submit]) -> Inbox:
+        if self.closing:
+            raise EngineDead("The server is shutting down.")
+        if not self.healthy:
+            raise EngineDead("The engine is not running.")
         inbox = Inbox([submit.request_id for submit in submits])
         self._live |= {stream.request_id: stream for stream in inbox.streams}
         try:
@@ -178,6 +201,9 @@ class EngineClient:
                 entries = unpack_logprobs(prompt.values)
                 stream.prompt_logprobs |= dict(enumerate(entries, prompt.start))
         self._deliver_tokens(outputs)
+        for pooled in outputs.pooled:
+            if (stream := self._live.get(pooled.request_id)) is not None:
+                stream.vector = pooled.vector
         for finished in outputs.finished:
             if (stream := self._live.pop(finished.request_id, None)) is not None:
                 stream.finish(finished)

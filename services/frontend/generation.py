@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 
 from starlette.types import Receive
 
+from octavo.services.frontend.attendance import attended
 from octavo.services.frontend.engine_client import EngineClient
 from octavo.services.frontend.inbox import Inbox, Piece
 from octavo.services.frontend.prompts import Prompt
@@ -116,31 +116,19 @@ class Generation:
             prompt_tokens_details=PromptTokensDetails(cached_tokens=cached),
         )
 
-    @contextlib.asynccontextmanager
-    async def attended(self, receive: Receive) -> AsyncIterator[None]:
+    def attended(self, receive: Receive) -> AbstractAsyncContextManager[None]:
         """While the client is there: its leaving, like any other end, aborts what still runs."""
-        watcher = asyncio.create_task(self._watch(receive))
-        try:
-            yield
-        finally:
-            watcher.cancel()
-            self.close()
+        return attended(self._engine, self._inbox, receive)
 
     def close(self) -> None:
         """Nobody reads any more: what still runs is aborted."""
         self._inbox.close()
         self._engine.abort(self._inbox.streams)
 
-    async def _watch(self, receive: Receive) -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        self._engine.abort(self._inbox.streams)
-        self._inbox.cancel()
-
     def _read(self, index: int, piece: Piece) -> Delta:
         finished = piece.finished
         if finished is not None and finished.reason == "error":
-            raise _error_of(finished)
+            raise error_of(finished)
         output = self.outputs[index]
         if self._echo_only:
             end = Finished(request_id=b"", reason="length") if finished else None
@@ -154,7 +142,8 @@ class Generation:
         return delta
 
 
-def _error_of(finished: Finished) -> OctavoError:
+def error_of(finished: Finished) -> OctavoError:
+    """What the engine said of a sequence that it could not finish."""
     match finished.error:
         case "overloaded":
             return Overloaded(finished.message or "The server is full; try again soon.")

@@ -36,6 +36,8 @@ class Stream:
         self.cached_tokens = 0
         self.prompt_logprobs: dict[int, TokenLogprob] = {}
         """By position in the prompt; the first token has none."""
+        self.vector = b""
+        """float32[d], of a request that pools; there once it has finished."""
         self.inbox = inbox
         self._piece = Piece()
         self._due = 1

@@ -48,7 +48,7 @@ async def completion_prompts(
     request: CompletionRequest, tokenizer: Tokenizer, model: ModelInfo
 ) -> list[Prompt]:
     """The prompts of a text completion. Raises InvalidRequest (param `prompt`)."""
-    given = _prompt_list(request.prompt)
+    given = prompt_list(request.prompt, "prompt")
     if not 0 < len(given) <= MAX_PROMPTS:
         raise _bad_prompt(f"prompt must hold 1 to {MAX_PROMPTS} prompts, got {len(given)}.")
     special = request.add_special_tokens is not False
@@ -63,9 +63,12 @@ async def completion_prompts(
     return [_checked(prompt, request, model) for prompt in prompts]
 
 
-def _prompt_list(prompt: str | list[str | int | list[int]] | None) -> Sequence[str | list[int]]:
+def prompt_list(
+    prompt: str | list[str | int | list[int]] | None, param: str
+) -> Sequence[str | list[int]]:
+    """A text, texts, ids or lists of ids, as several. Raises InvalidRequest for a mixture."""
     if prompt is None:
-        raise _bad_prompt("prompt is missing.")
+        raise InvalidRequest(f"{param} is missing.", param=param)
     if isinstance(prompt, str):
         return [prompt]
     ids = [one for one in prompt if isinstance(one, int)]
@@ -73,7 +76,7 @@ def _prompt_list(prompt: str | list[str | int | list[int]] | None) -> Sequence[s
         return [ids]
     several = [one for one in prompt if not isinstance(one, int)]
     if ids or len({type(one) for one in several}) > 1:
-        raise _bad_prompt("prompt mixes texts and token ids.")
+        raise InvalidRequest(f"{param} mixes texts and token ids.", param=param)
     return several
 
 

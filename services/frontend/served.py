@@ -10,9 +10,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from octavo.services.frontend.service import Product, service_of
+
 JSON = "application/json"
 EVENTS = "text/event-stream"
 TEXT = "text/plain"
+Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 @dataclass(frozen=True)
@@ -20,17 +23,28 @@ class ServedRoute:
     """A path and what it takes and answers.
 
     `request` and `response` are the structs of the bodies; `event` that of one event where the
-    answer may be streamed. `media` is the type of an answer that is no struct.
+    answer may be streamed. `media` is the type of an answer that is no struct. `makes`: what the
+    model must be for; on another server the route says so.
     """
 
     path: str
-    endpoint: Callable[[Request], Awaitable[Response]]
+    endpoint: Endpoint
     summary: str
     methods: tuple[str, ...] = ("GET",)
     request: Any = None
     response: Any = None
     event: Any = None
     media: str | None = None
+    makes: Product | None = None
 
     def route(self) -> Route:
-        return Route(self.path, self.endpoint, methods=list(self.methods))
+        endpoint = self.endpoint if self.makes is None else _guarded(self.endpoint, self.makes)
+        return Route(self.path, endpoint, methods=list(self.methods))
+
+
+def _guarded(endpoint: Endpoint, makes: Product) -> Endpoint:
+    async def checked(request: Request) -> Response:
+        service_of(request).check_product(makes)
+        return await endpoint(request)
+
+    return checked

@@ -6,6 +6,7 @@ import hashlib
 import secrets
 import time
 from dataclasses import dataclass, field
+from typing import Literal
 
 import msgspec
 from starlette.requests import Request
@@ -14,9 +15,17 @@ from octavo.services.frontend.engine_client import EngineClient
 from octavo.services.frontend.grammar_compiler import GrammarCompiler
 from octavo.services.frontend.parsers.registry import Parsers
 from octavo.shared.config import ModelInfo, ServerConfig
-from octavo.shared.errors import ModelNotFound
+from octavo.shared.errors import InvalidRequest, ModelNotFound
 from octavo.shared.text.tokenizer import Tokenizer
 from octavo.shared.version import VERSION
+
+Product = Literal["texts", "vectors"]
+_OTHER: dict[Product, str] = {
+    "texts": "This server's model makes vectors of texts (/v1/embeddings, /classify, /score and "
+    "/rerank, as it can); it generates no text.",
+    "vectors": "This server's model generates texts. For vectors, its operator has to serve it "
+    "with --runner pooling.",
+}
 
 
 @dataclass(frozen=True)
@@ -32,6 +41,12 @@ class Service:
     @property
     def model_names(self) -> list[str]:
         return self.config.served_model_name or [self.config.engine.model]
+
+    def check_product(self, makes: Product) -> None:
+        """Raise InvalidRequest where the model is for something else."""
+        if makes == ("texts" if self.model.pooling is None else "vectors"):
+            return
+        raise InvalidRequest(_OTHER[makes], code="unsupported_by_model")
 
     def check_model(self, name: str | None) -> str:
         """The name to echo. Raises ModelNotFound; a request without a name gets the first."""

@@ -15,6 +15,14 @@ from octavo.llm.engine import Engine
 from octavo.llm.grammars import Grammars
 from octavo.llm.outputs import RequestOutput
 from octavo.llm.parameters import read_sampling
+from octavo.llm.pooler import Params, Pooler, Prompts
+from octavo.llm.pooling import (
+    ClassificationOutput,
+    EmbeddingOutput,
+    PoolingOutput,
+    PoolingRequestOutput,
+    ScoringOutput,
+)
 from octavo.llm.prompts import Prompt, PromptForm, check_prompt, read_message, read_prompts
 from octavo.llm.sequences import Collector, Request
 from octavo.services.supervisor.children import Command, python_module
@@ -23,6 +31,7 @@ from octavo.services.supervisor.settings import build
 from octavo.shared.config import EngineConfig, ServerConfig
 from octavo.shared.environment import environment
 from octavo.shared.errors import ConfigError, InvalidRequest
+from octavo.shared.pooling import PoolingParams
 from octavo.shared.sampling import SamplingParams
 from octavo.shared.text.bad_words import with_bad_words
 from octavo.shared.text.tokenizer import Tokenizer
@@ -52,6 +61,7 @@ class LLM:
         self._tokenizer = _load_tokenizer(self._server)
         self._grammars = Grammars(self._tokenizer, self._model)
         self._engine = Engine(self._server, self._model, environ, command=_command)
+        self._pooler = Pooler(self._engine, self._tokenizer, self._model)
         self._closer = weakref.finalize(self, self._engine.close)
 
     def generate(
@@ -96,6 +106,39 @@ class LLM:
             prompts.append(Prompt(text, ids))
         return self._run(prompts, sampling_params, use_tqdm, priority)
 
+    def encode(
+        self, prompts: Prompts, pooling_params: Params = None, *, use_tqdm: bool = True
+    ) -> list[PoolingRequestOutput[PoolingOutput]]:
+        """The vector that a pooling model makes of each prompt (`.outputs.data`)."""
+        return self._pooler.encode(prompts, pooling_params, use_tqdm)
+
+    def embed(
+        self, prompts: Prompts, *, use_tqdm: bool = True, pooling_params: Params = None
+    ) -> list[PoolingRequestOutput[EmbeddingOutput]]:
+        """Embeddings (`.outputs.embedding`), in the order of the prompts. Raises InvalidRequest
+        for a model that makes none."""
+        return self._pooler.embed(prompts, pooling_params, use_tqdm)
+
+    def classify(
+        self, prompts: Prompts, *, use_tqdm: bool = True, pooling_params: Params = None
+    ) -> list[PoolingRequestOutput[ClassificationOutput]]:
+        """The classes' probabilities (`.outputs.probs`)."""
+        return self._pooler.classify(prompts, pooling_params, use_tqdm)
+
+    def score(
+        self,
+        data_1: str | Sequence[str],
+        data_2: str | Sequence[str],
+        /,
+        *,
+        use_tqdm: bool = True,
+        pooling_params: PoolingParams | None = None,
+        truncate_prompt_tokens: int | None = None,
+    ) -> list[PoolingRequestOutput[ScoringOutput]]:
+        """How well texts go together (`.outputs.score`): one with one, one with many, or as many
+        with as many. By a cross-encoder, else by the cosine of embeddings."""
+        return self._pooler.score(data_1, data_2, pooling_params, use_tqdm, truncate_prompt_tokens)
+
     def get_tokenizer(self) -> Tokenizer:
         return self._tokenizer
 
@@ -131,6 +174,8 @@ class LLM:
         use_tqdm: bool,
         priority: int | Sequence[int] | None,
     ) -> list[RequestOutput]:
+        if self._model.pooling is not None:
+            raise InvalidRequest("This model makes vectors of texts; it generates none.")
         sampling = sampling_params or self.get_default_sampling_params()
         each_sampling = _one_each("sampling_params", sampling, SamplingParams, len(prompts))
         each_priority = _one_each("priority", priority or 0, int, len(prompts))

@@ -56,15 +56,26 @@ def read_message(message: Mapping[str, Any]) -> Mapping[str, Any]:
 def check_prompt(prompt: Prompt, vocab_size: int, max_model_len: int) -> None:
     """Raise for a prompt that no model run could take."""
     length = len(prompt.token_ids)
-    if not length:
-        raise InvalidRequest("A prompt must hold at least one token.", param="prompts")
     if length >= max_model_len:
         raise ContextTooLong(
             f"The prompt has {length} tokens, but the model's context is {max_model_len}, one of "
             f"them for the output: it is {length - max_model_len + 1} too long.",
             param="prompts",
         )
-    if not 0 <= min(prompt.token_ids) <= max(prompt.token_ids) < vocab_size:
+    check_text(prompt.token_ids, vocab_size, max_model_len)
+
+
+def check_text(ids: Sequence[int], vocab_size: int, max_model_len: int) -> None:
+    """The same for what pools: there is no output that needs room."""
+    if not ids:
+        raise InvalidRequest("A prompt must hold at least one token.", param="prompts")
+    if len(ids) > max_model_len:
+        raise ContextTooLong(
+            f"The prompt has {len(ids)} tokens, {len(ids) - max_model_len} more than the model's "
+            f"context of {max_model_len}.",
+            param="prompts",
+        )
+    if not 0 <= min(ids) <= max(ids) < vocab_size:
         raise InvalidRequest(
             f"A prompt's token ids must be between 0 and {vocab_size - 1}.", param="prompts"
         )

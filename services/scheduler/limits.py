@@ -21,6 +21,10 @@ class Limits:
     max_queued_requests: int = 4096
     vocab_size: int = 1 << 17
     prefix_caching: bool = True
+    pooling: bool = False
+    """Requests want vectors, not tokens; a prompt may be as long as the context."""
+    whole_prompts: bool = False
+    """A prompt is computed in one step, or waits."""
 
     @property
     def kv_tokens(self) -> int:
@@ -31,13 +35,18 @@ class Limits:
         """Kept back from admission while requests run: they grow, and must not preempt at once."""
         return self.num_blocks // 100
 
+    @property
+    def longest_prompt(self) -> int:
+        longest = self.max_model_len - (not self.pooling)
+        return min(longest, self.max_num_batched_tokens) if self.whole_prompts else longest
+
     def blocks_for(self, num_tokens: int) -> int:
         return -(-num_tokens // self.block_size)
 
     @classmethod
     def of(cls, config: ProcessConfig, num_blocks: int) -> Limits:
         """Raise ConfigError for a configuration that was not resolved."""
-        engine = config.server.engine
+        engine, pooling = config.server.engine, config.model.pooling
         return cls(
             num_blocks=num_blocks,
             block_size=_resolved("block_size", engine.block_size),
@@ -49,7 +58,9 @@ class Limits:
             prefill_beside_decode=engine.prefill_beside_decode,
             max_queued_requests=config.server.max_queued_requests,
             vocab_size=config.model.vocab_size,
-            prefix_caching=engine.enable_prefix_caching,
+            prefix_caching=engine.enable_prefix_caching and pooling is None,
+            pooling=pooling is not None,
+            whole_prompts=pooling is not None and pooling.encoder,
         )
 
 

@@ -121,7 +121,7 @@ class Metrics(Collector):
         observe("request_num_preemptions", request.num_preemptions)
         if params.max_tokens is not None:
             observe("request_params_max_tokens", params.max_tokens)
-        if not request.num_outputs:
+        if not request.answered:
             return
         decode = last - request.first_token_time
         observe("e2e_request_latency_seconds", last - request.arrival_time)

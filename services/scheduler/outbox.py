@@ -12,6 +12,7 @@ from octavo.shared.messages import (
     Ints,
     Logprobs,
     Outputs,
+    PooledOutput,
     PromptLogprobsOutput,
     Started,
     StepResult,
@@ -48,11 +49,15 @@ class Letter:
     prompt_logprobs: list[PromptLogprobsOutput] = field(default_factory=list)
     started: list[Started] = field(default_factory=list)
     finished: list[Finished] = field(default_factory=list)
+    pooled: list[PooledOutput] = field(default_factory=list)
 
     def outputs(self) -> Outputs:
         if self.emission is None or self.result is None:
             return Outputs(
-                started=self.started, finished=self.finished, prompt_logprobs=self.prompt_logprobs
+                started=self.started,
+                finished=self.finished,
+                prompt_logprobs=self.prompt_logprobs,
+                pooled=self.pooled,
             )
         rows, logprobs = route_logprobs(self.emission.rows, self.result)
         return Outputs(
@@ -63,6 +68,7 @@ class Letter:
             prompt_logprobs=self.prompt_logprobs,
             started=self.started,
             finished=self.finished,
+            pooled=self.pooled,
         )
 
 

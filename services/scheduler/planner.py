@@ -113,6 +113,8 @@ class Planner:
         life = self._life
         if request.pending or not (life.slots.num_vacant or self._outranks(request)):
             return False
+        if self._limits.whole_prompts and request.prompt_len > draft.room:
+            return False
         if self._limits.blocks_for(len(request.token_ids)) > self._limits.num_blocks:
             life.finish(request, "error", error="too_long")
             return True
@@ -172,4 +174,5 @@ def _new_row(request: Request, num_computed: int) -> NewRow:
         token_ids=pack(request.token_ids),
         block_ids=pack(request.block_ids),
         sampling=request.sampling,
+        pooling=request.pooling,
     )

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from octavo.services.scheduler.limits import Limits
 from octavo.shared.messages import REQUEST_ID_BYTES, Ints, Submit, unpack
+from octavo.shared.pooling import PoolingParams
 from octavo.shared.sampling import SamplingParams
 
 NO_SLOT = -1
@@ -35,7 +36,8 @@ class Request:
     cache_salt: str
     stop_ids: frozenset[int]
     num_choices: int = 1
-    """As in Submit."""
+    pooling: PoolingParams | None = None
+    """Both as in Submit."""
     slot: int = NO_SLOT
     over: bool = False
     pending: int = 0
@@ -51,6 +53,8 @@ class Request:
     admitted_time: float = 0.0
     first_token_time: float = 0.0
     token_time: float = 0.0
+    pooled: bool = False
+    """Its vector has arrived."""
 
     @property
     def priority(self) -> int:
@@ -71,14 +75,19 @@ class Request:
     def num_outputs(self) -> int:
         return len(self.token_ids) - self.prompt_len
 
+    @property
+    def answered(self) -> bool:
+        """Whether anything came of it."""
+        return self.num_outputs > 0 or self.pooled
+
     def is_stop(self, token_id: int, length: int) -> bool:
         """Whether `token_id`, which made the sequence `length` long, ends it."""
         return token_id in self.stop_ids and length >= self.min_len
 
     @classmethod
     def of(cls, peer: bytes, submit: Submit, serial: int, limits: Limits) -> Request:
-        """Raise ValueError for a bad request id, and for a prompt that is empty, no int32 column,
-        or holds ids that the model does not have."""
+        """Raise ValueError for a bad request id, for a prompt that is empty, no int32 column, or
+        holds ids that the model does not have, and for what this server's model is not for."""
         if len(submit.request_id) != REQUEST_ID_BYTES:
             raise ValueError("request id of a wrong length")
         token_ids = unpack(submit.prompt_ids)
@@ -86,9 +95,13 @@ class Request:
             raise ValueError("empty prompt")
         if token_ids.min() < 0 or token_ids.max() >= limits.vocab_size:
             raise ValueError("token id outside the vocabulary")
+        if (submit.pooling is not None) != limits.pooling:
+            raise ValueError("pooling on a server that generates, or the reverse")
         params = submit.sampling
         limit = limits.max_model_len
-        if params.max_tokens is not None:
+        if submit.pooling is not None:
+            limit = len(token_ids) + 1  # the vector stands where the first output would
+        elif params.max_tokens is not None:
             limit = min(limit, len(token_ids) + params.max_tokens)
         priority = max(-MAX_PRIORITY, min(submit.priority, MAX_PRIORITY))
         return cls(
@@ -102,4 +115,5 @@ class Request:
             cache_salt=submit.cache_salt,
             stop_ids=params.stop_ids,
             num_choices=submit.num_choices,
+            pooling=submit.pooling,
         )

@@ -71,7 +71,7 @@ class Scheduler:
             life.refuse(peer, submit.request_id, error="internal_error")
             return
         self._serial += 1
-        if request.prompt_len >= self._limits.max_model_len:
+        if request.prompt_len > self._limits.longest_prompt:
             life.refuse(peer, submit.request_id, error="too_long")
         else:
             life.enqueue(request)

@@ -6,7 +6,7 @@ import numpy as np
 
 from octavo.services.scheduler.lifecycle import Lifecycle
 from octavo.services.scheduler.outbox import Emission, select_logprobs
-from octavo.services.scheduler.request import Request
+from octavo.services.scheduler.request import NO_SLOT, Request
 from octavo.services.scheduler.slots import Longs
 from octavo.services.scheduler.step import Flight
 from octavo.shared.messages import (
@@ -14,6 +14,8 @@ from octavo.shared.messages import (
     STUCK_TOKEN,
     FinishReason,
     Ints,
+    PooledOutput,
+    PooledRow,
     PromptLogprobs,
     PromptLogprobsOutput,
     Started,
@@ -39,6 +41,8 @@ class Updater:
         self._life.outbox.emit(emission, result)
         for values in result.prompt_logprobs:
             self._route_prompt_logprobs(flight, values)
+        for row in result.pooled:
+            self._finish_pooled(flight, row)
         for request, reason, stop_id in ends:
             with self._life.boundary(request):
                 self._life.finish(request, reason, stop_id)
@@ -105,6 +109,22 @@ class Updater:
             else:
                 self._life.kv.distrust(request)
                 self._life.finish(request, "error", error="numerical_error")
+
+    def _finish_pooled(self, flight: Flight, pooled: PooledRow) -> None:
+        """The vector is all that its request wanted, whether or not it kept its slot."""
+        life, slot = self._life, int(flight.slots[pooled.row])
+        request = flight.vacated.get(slot) or life.running.get(slot)
+        if request is None or request.over:
+            return
+        with life.boundary(request):
+            now = request.token_time = life.clock()
+            if request.slot != NO_SLOT:
+                life.slots.token_time[request.slot] = now
+            request.pooled = True
+            self._start(request, now)
+            output = PooledOutput(request_id=request.request_id, vector=pooled.vector)
+            life.outbox.to(request.peer).pooled.append(output)
+            life.finish(request, "stop")
 
     def _route_prompt_logprobs(self, flight: Flight, values: PromptLogprobs) -> None:
         """Once per position: after a preemption the worker computes, and says, them again."""

@@ -16,6 +16,7 @@ HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 DEMO_NAME = "octavo-demo"
 CONFIG_FILES = ["*.json", "*.jinja", "tokenizer.model"]
 WEIGHT_FILES = ["*.safetensors"]
+POOLING_FILES = ["*_Pooling/config.json"]
 NOT_OURS = ["*/*", "consolidated*"]
 """Other formats of the same weights, which some repositories carry beside."""
 
@@ -57,7 +58,10 @@ def _download(model: str, weights: bool) -> Path:
     log.info("looking for %s in the Hugging Face cache and hub", model)
     patterns = CONFIG_FILES + (WEIGHT_FILES if weights else [])
     try:
-        return Path(snapshot_download(model, allow_patterns=patterns, ignore_patterns=NOT_OURS))
+        path = Path(snapshot_download(model, allow_patterns=patterns, ignore_patterns=NOT_OURS))
+        if (path / "modules.json").is_file():
+            snapshot_download(model, allow_patterns=POOLING_FILES)
+        return path
     except Exception as error:  # the hub client raises its own, its HTTP library's and OSError
         raise ConfigError(_explain(model, error)) from error
 

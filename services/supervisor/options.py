@@ -102,6 +102,19 @@ OPTIONS = (
         "dummy: random weights, for measurements.",
         choices=("auto", "dummy"),
     ),
+    Option(
+        "runner",
+        MODEL,
+        "What the model makes; auto: vectors if it has no language head, or files of "
+        "sentence-transformers.",
+        choices=("auto", "generate", "pooling"),
+    ),
+    Option(
+        "convert",
+        MODEL,
+        "What a pooling server makes of the model; auto: what its architecture says.",
+        choices=("auto", "none", "embed", "classify"),
+    ),
     Option("chat_template", MODEL, "File with a Jinja chat template, if not the model's."),
     Option(
         "device",

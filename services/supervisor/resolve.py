@@ -11,9 +11,11 @@ import msgspec
 
 from octavo.services.supervisor.model_info import ModelFile, model_info, read_model_file
 from octavo.services.supervisor.model_source import locate, served_name
+from octavo.services.supervisor.pooling_info import longest_text, pooling_info
 from octavo.services.supervisor.settings import check_range
 from octavo.shared.config import DType, EngineConfig, ModelInfo, ServerConfig
 from octavo.shared.errors import ConfigError
+from octavo.shared.pooling import PoolingInfo
 
 DEVICES = Path("/dev")
 MAX_SEQS = 65536
@@ -39,18 +41,50 @@ def resolve(server: ServerConfig, environ: Mapping[str, str]) -> tuple[ServerCon
     if engine.tokenizer:
         tokenizer = locate(engine.tokenizer, weights=False)
     file = read_model_file(directory)
+    pooling = pooling_info(directory, file, engine)
+    if pooling is not None:
+        engine, file = as_pooling(engine, file, pooling, longest_text(directory, file), environ)
     decided = resolve_engine(engine, file, environ)
     decided = msgspec.structs.replace(decided, model=str(directory), tokenizer=str(tokenizer))
     names = server.served_model_name or [served_name(engine.model)]
     server = msgspec.structs.replace(server, engine=decided, served_model_name=names)
-    return server, model_info(directory, file, tokenizer, decided.max_model_len or file.max_len)
+    model = model_info(directory, file, tokenizer, decided.max_model_len or file.max_len)
+    return server, msgspec.structs.replace(model, pooling=pooling)
+
+
+def as_pooling(
+    engine: EngineConfig,
+    file: ModelFile,
+    pooling: PoolingInfo,
+    longest: int,
+    environ: Mapping[str, str],
+) -> tuple[EngineConfig, ModelFile]:
+    """Settings and limits of a server that pools. An encoder's step holds its longest text."""
+    engine = msgspec.structs.replace(engine, enable_prefix_caching=False, runner="pooling")
+    file = msgspec.structs.replace(
+        file, max_position_embeddings=longest, rope_scaling=None, rope_parameters=None
+    )
+    if not pooling.encoder:
+        return engine, file
+    tokens = engine.max_num_batched_tokens
+    if tokens is None:
+        usual = DEFAULTS[_device(engine, environ)].max_num_batched_tokens
+        tokens = max(usual, engine.max_model_len or longest)
+    elif engine.max_model_len is not None and tokens < engine.max_model_len:
+        raise ConfigError(
+            f"max_num_batched_tokens {tokens} is less than max_model_len {engine.max_model_len}: "
+            "an encoder computes a text in one step"
+        )
+    length = engine.max_model_len or min(longest, tokens)
+    engine = msgspec.structs.replace(engine, max_num_batched_tokens=tokens, max_model_len=length)
+    return engine, file
 
 
 def resolve_engine(
     engine: EngineConfig, file: ModelFile, environ: Mapping[str, str]
 ) -> EngineConfig:
     """`engine` with every None decided but kv_cache_memory_bytes, and every value checked."""
-    device = engine.device if engine.device != "auto" else detect_device(environ)
+    device = _device(engine, environ)
     defaults = DEFAULTS[device]
     tokens = _first(engine.max_num_batched_tokens, defaults.max_num_batched_tokens)
     engine = msgspec.structs.replace(
@@ -65,6 +99,10 @@ def resolve_engine(
     _check_engine(engine)
     _check_ranks(engine, file, environ)
     return engine
+
+
+def _device(engine: EngineConfig, environ: Mapping[str, str]) -> str:
+    return engine.device if engine.device != "auto" else detect_device(environ)
 
 
 def _first(asked: int | None, default: int) -> int:

@@ -88,6 +88,8 @@ def count_blocks(config: EngineConfig, spec: KVSpec, available: int) -> int:
         raise ConfigError(
             f"kv_cache_memory_bytes asks for {_gib(wanted)}, but {_gib(available)} are left."
         )
+    if not spec.bytes_per_block:
+        return blocks_in_flight(config, spec)
     num_blocks = max(wanted, 0) // spec.bytes_per_block
     needed = blocks_for(config.max_model_len or 1, spec)
     if num_blocks < needed:
@@ -98,6 +100,13 @@ def count_blocks(config: EngineConfig, spec: KVSpec, available: int) -> int:
             "--gpu-memory-utilization or --kv-cache-memory-bytes."
         )
     return num_blocks
+
+
+def blocks_in_flight(config: EngineConfig, spec: KVSpec) -> int:
+    """Of a model without a cache: so many that the scheduler never waits for blocks, which stand
+    for no memory. A request has its own for the two steps that may be in flight."""
+    full = blocks_for(config.max_num_batched_tokens or 1, spec) + (config.max_num_seqs or 1)
+    return 4 * full + blocks_for(config.max_model_len or 1, spec)
 
 
 def blocks_for(num_tokens: int, spec: KVSpec) -> int:

@@ -6,13 +6,15 @@ or together as rope_parameters (5.x).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 
+from octavo.services.worker.models import registry
 from octavo.shared.errors import ConfigError
+from octavo.shared.pooling import PoolingInfo
 
 Count = Annotated[int, msgspec.Meta(ge=1, le=2**24)]
 Positive = Annotated[float, msgspec.Meta(gt=0)]
@@ -59,13 +61,16 @@ class ModelConfig:
     windows: tuple[int, ...]
     rope: RopeConfig
     dtype: str
+    pooling: PoolingInfo | None = None
+    """Set: the model is to make vectors."""
 
     @classmethod
-    def load(cls, folder: str | Path) -> ModelConfig:
+    def load(cls, folder: str | Path, pooling: PoolingInfo | None = None) -> ModelConfig:
         """Read `folder`/config.json. Raises ConfigError naming the file and the field."""
         path = Path(folder) / "config.json"
         try:
-            return _resolve(msgspec.json.decode(path.read_bytes(), type=RawConfig))
+            config = _resolve(msgspec.json.decode(path.read_bytes(), type=RawConfig))
+            return replace(config, pooling=pooling)
         except (OSError, msgspec.DecodeError, RecursionError, ConfigError) as error:
             raise ConfigError(f"{path}: {error}") from error
 
@@ -120,6 +125,7 @@ class RawConfig(msgspec.Struct):
     torch_dtype: str | None = None
     dtype: str | None = None
     quantization_config: dict[str, Any] | None = None
+    is_causal: bool = True
 
 
 def _resolve(raw: RawConfig) -> ModelConfig:
@@ -127,7 +133,7 @@ def _resolve(raw: RawConfig) -> ModelConfig:
     heads = raw.num_attention_heads
     head_dim = raw.head_dim or raw.hidden_size // heads
     return ModelConfig(
-        architecture=raw.architectures[0],
+        architecture=registry.family(raw.architectures[0]),
         hidden_size=raw.hidden_size,
         intermediate_size=raw.intermediate_size,
         num_layers=raw.num_hidden_layers,
@@ -151,6 +157,8 @@ def _check(raw: RawConfig) -> None:
     heads, kv_heads = raw.num_attention_heads, raw.num_key_value_heads
     if raw.hidden_act != "silu":
         raise ConfigError(f"hidden_act {raw.hidden_act!r} is not supported, only silu.")
+    if not raw.is_causal:
+        raise ConfigError("is_causal: decoders that look ahead are not supported.")
     if raw.quantization_config is not None:
         method = raw.quantization_config.get("quant_method")
         raise ConfigError(f"quantization_config: quantized weights ({method}) are not supported.")
@@ -159,7 +167,7 @@ def _check(raw: RawConfig) -> None:
 
 
 def _windows(raw: RawConfig) -> list[int]:
-    family, window = raw.architectures[0], raw.sliding_window or 0
+    family, window = registry.family(raw.architectures[0]), raw.sliding_window or 0
     layers = range(raw.num_hidden_layers)
     if family not in WINDOWED and not (family in SWITCHED and raw.use_sliding_window):
         return [0 for _ in layers]

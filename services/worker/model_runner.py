@@ -18,6 +18,7 @@ from octavo.services.worker.causal_lm import CausalLM, KVPair
 from octavo.services.worker.constraints.grammars import Grammars
 from octavo.services.worker.cuda_graphs import Progress, StepGraphs
 from octavo.services.worker.inputs import StepInputs
+from octavo.services.worker.pooling.vectors import Pooled
 from octavo.services.worker.sampler import Hidden, Sampled, Sampler
 from octavo.services.worker.shared_prefixes import SharedPrefixes
 from octavo.services.worker.slots import Rows, SlotTable
@@ -33,6 +34,8 @@ class Launched:
     rows: Rows
     sampled: Sampled
     started: float
+    pooled: Pooled | None = None
+    """On a server that pools."""
 
 
 class ModelRunner:

@@ -56,12 +56,12 @@ class ResultSender:
 
     def put(self, launched: Launched) -> None:
         """Start the step's device-to-host copies and queue it."""
-        host = to_host(launched.sampled)
+        host = on_host(launched)
         done = None
         if self._on_gpu:
             done = torch.cuda.Event()  # type: ignore[no-untyped-call]
             done.record()
-        self._queue.put(Copying(replace(launched, sampled=host), done))
+        self._queue.put(Copying(host, done))
 
     def close(self) -> None:
         """Send what is queued, then end the thread."""
@@ -77,6 +77,12 @@ class ResultSender:
         except Exception:
             log.exception("the result thread failed")
             os._exit(1)
+
+
+def on_host(launched: Launched) -> Launched:
+    """The same with every tensor on the host."""
+    pooled = None if launched.pooled is None else launched.pooled.on_host()
+    return replace(launched, sampled=to_host(launched.sampled), pooled=pooled)
 
 
 def to_host(sampled: Sampled) -> Sampled:
@@ -113,6 +119,7 @@ def finish(copying: Copying) -> StepResult:
     if sampled.ids is not None:
         token_ids[rows.samples] = sampled.ids.numpy()
     token_ids[sampled.stuck] = STUCK_TOKEN
+    pooled = [] if launched.pooled is None else launched.pooled.finish(rows, token_ids)
     return StepResult(
         step=launched.step,
         token_ids=pack(token_ids),
@@ -123,6 +130,7 @@ def finish(copying: Copying) -> StepResult:
             for part in sampled.prompt
         ],
         forward_seconds=time.monotonic() - launched.started,
+        pooled=pooled,
     )
 
 

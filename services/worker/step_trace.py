@@ -8,6 +8,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile, schedule
 
 from octavo.services.worker.model_runner import Launched, ModelRunner
+from octavo.services.worker.pooling.runner import PoolingRunner
 from octavo.shared.errors import ConfigError
 from octavo.shared.messages import StepPlan
 
@@ -22,7 +23,7 @@ class TracedRunner:
     `spec` is FILE, FILE:FIRST or FILE:FIRST:COUNT. Raises ConfigError on anything else.
     """
 
-    def __init__(self, runner: ModelRunner, spec: str) -> None:
+    def __init__(self, runner: ModelRunner | PoolingRunner, spec: str) -> None:
         self._runner = runner
         self.grammars = runner.grammars
         self._path, self._first, self._count = parse(spec)

@@ -14,9 +14,10 @@ from typing import Any
 import torch
 
 from octavo.services.worker.checkpoint import StoredTensor, stored_tensors
+from octavo.services.worker.encoder_config import EncoderConfig
 from octavo.services.worker.layers.placement import Placement
 from octavo.services.worker.model_config import ModelConfig
-from octavo.services.worker.models.registry import model_class
+from octavo.services.worker.models.registry import model_class, pooled_class
 from octavo.services.worker.parallel import Parallel
 from octavo.services.worker.weight_reader import FLOATS, pieces_of, read_pieces
 from octavo.shared.errors import ConfigError
@@ -24,6 +25,7 @@ from octavo.shared.errors import ConfigError
 Progress = Callable[[int, int], None]
 """(bytes done, bytes in all)"""
 Plan = dict[str, list[Placement]]
+Config = ModelConfig | EncoderConfig
 
 SECONDS_PER_REPORT = 0.05
 DUMMY_STD = 0.02
@@ -31,7 +33,7 @@ IGNORED = ("rotary_emb.inv_freq", "masked_bias")
 
 
 def load_model(
-    config: ModelConfig,
+    config: Config,
     path: str | Path,
     parallel: Parallel,
     device: torch.device,
@@ -48,7 +50,7 @@ def load_model(
 
 
 def build_model(
-    config: ModelConfig,
+    config: Config,
     parallel: Parallel,
     device: torch.device,
     dtype: torch.dtype,
@@ -67,7 +69,7 @@ def blank_model(model: Any) -> None:
 @torch.inference_mode()  # it is per thread, and this may run in one of its own
 def fill_model(
     model: Any,
-    config: ModelConfig,
+    config: Config,
     path: str | Path,
     device: torch.device,
     load_format: str,
@@ -86,29 +88,33 @@ def fill_model(
     if load_format == "dummy":
         _fill_randomly(plan, device, seed, progress)
     else:
-        _read(plan, config, Path(path), device, progress)
+        stored = stored_tensors(Path(path))
+        if config.pooling is not None:
+            stored = model.own_tensors(stored)
+        _read(plan, stored, config, Path(path), device, progress)
 
 
-def weight_bytes(config: ModelConfig, parallel: Parallel, dtype: torch.dtype) -> int:
+def weight_bytes(config: Config, parallel: Parallel, dtype: torch.dtype) -> int:
     """Bytes of one rank's parameters, without allocating them."""
     model = _build(config, parallel, torch.device("meta"), dtype, 1)
     return sum(p.numel() * p.element_size() for p in set(model.parameters()))
 
 
 def _build(
-    config: ModelConfig,
+    config: Config,
     parallel: Parallel,
     device: torch.device,
     dtype: torch.dtype,
     max_model_len: int,
 ) -> Any:
     _check_split(config, parallel)
+    find = model_class if config.pooling is None else pooled_class
     with _default_dtype(dtype), device:
-        model = model_class(config.architecture)(config, parallel, max_model_len)
+        model = find(config.architecture)(config, parallel, max_model_len)
     return model if device.type == "meta" else model.to(device)
 
 
-def _check_split(config: ModelConfig, parallel: Parallel) -> None:
+def _check_split(config: Config, parallel: Parallel) -> None:
     size, kv_heads = parallel.size, config.num_kv_heads
     uneven = config.num_heads % size or config.intermediate_size % size
     if uneven or (kv_heads % size and size % kv_heads):
@@ -129,9 +135,13 @@ def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
 
 
 def _read(
-    plan: Plan, config: ModelConfig, folder: Path, device: torch.device, progress: Progress
+    plan: Plan,
+    stored: dict[str, StoredTensor],
+    config: Config,
+    folder: Path,
+    device: torch.device,
+    progress: Progress,
 ) -> None:
-    stored = stored_tensors(folder)
     _check(plan, stored, config, folder)
     pieces = [
         piece
@@ -160,7 +170,7 @@ class _Meter:
                 self._progress(self._done, self._total)
 
 
-def _check(plan: Plan, stored: dict[str, StoredTensor], config: ModelConfig, folder: Path) -> None:
+def _check(plan: Plan, stored: dict[str, StoredTensor], config: Config, folder: Path) -> None:
     for name, placements in plan.items():
         if name not in stored:
             raise ConfigError(f"{folder}: tensor {name} is missing from the checkpoint.")

@@ -15,6 +15,7 @@ import torch
 from octavo.services.worker.causal_lm import CausalLM
 from octavo.services.worker.compile_counter import CompileCounter
 from octavo.services.worker.constraints.grammars import Grammars, Reporter
+from octavo.services.worker.encoder_config import EncoderConfig, load_config
 from octavo.services.worker.kv_cache import (
     CPU_KV_BYTES,
     GRAPH_RESERVE,
@@ -27,6 +28,7 @@ from octavo.services.worker.model_config import ModelConfig
 from octavo.services.worker.model_runner import ModelRunner
 from octavo.services.worker.parallel import Parallel
 from octavo.services.worker.phases import Phases
+from octavo.services.worker.pooling.runner import PoolingRunner
 from octavo.services.worker.results import ResultSender
 from octavo.services.worker.step_trace import TracedRunner
 from octavo.services.worker.warm_up import warm_up, warm_up_decodes
@@ -48,6 +50,8 @@ from octavo.shared.transport import Spoke
 log = logging.getLogger(__name__)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 SWITCH_SECONDS = 2e-4
+
+Runner = ModelRunner | PoolingRunner
 
 
 def main(child: Child, phases: Phases) -> None:
@@ -73,7 +77,7 @@ def main(child: Child, phases: Phases) -> None:
 
 def serve(
     spoke: Spoke[WorkerReady, ToWorker],
-    runner: ModelRunner | TracedRunner,
+    runner: Runner | TracedRunner,
     results: ResultSender | None,
 ) -> None:
     """The loop: take a plan, enqueue it, hand its results to the sender. Only rank 0 sends."""
@@ -92,7 +96,7 @@ def serve(
         results.close()
 
 
-def build_runner(child: Child, phases: Phases, counter: CompileCounter) -> tuple[ModelRunner, int]:
+def build_runner(child: Child, phases: Phases, counter: CompileCounter) -> tuple[Runner, int]:
     """Everything up to the first plan; also the number of KV blocks of this rank."""
     config, rank = child.config.server.engine, child.config.index
     device = _device(config, rank)
@@ -101,7 +105,8 @@ def build_runner(child: Child, phases: Phases, counter: CompileCounter) -> tuple
     parallel = Parallel.create(
         rank, config.tensor_parallel_size, device, child.config.path / "rendezvous"
     )
-    model_config = ModelConfig.load(config.model)
+    pooling = child.config.model.pooling
+    model_config = load_config(config.model, pooling)
     dtype = DTYPES[config.dtype]
     budget = Budget.measure(config, device)
     spec = _kv_spec(config, model_config, parallel, dtype)
@@ -116,12 +121,16 @@ def build_runner(child: Child, phases: Phases, counter: CompileCounter) -> tuple
         config.max_model_len or model_config.max_position_embeddings,
     )
     grammars = _grammars(child, rank)
-    runner = ModelRunner(config, model, child.config.model.vocab_size, device, grammars)
+    runner: Runner
+    if pooling is not None:
+        runner = PoolingRunner(config, model, pooling, device, grammars)
+    else:
+        runner = ModelRunner(config, model, child.config.model.vocab_size, device, grammars)
     filled = start_filling(child, model, model_config, device)
     num_blocks = _bind_cache(config, runner, spec, budget, device, filled)
     seconds = filled()
     phases.end("weights and warm-up", f"read {num_bytes / seconds / 1e9:.1f} GB/s, {seconds:.1f} s")
-    if device.type == "cuda" and config.enforce_eager:
+    if isinstance(runner, ModelRunner) and device.type == "cuda" and config.enforce_eager:
         warm_up_decodes(runner)
         phases.end("decodes")
     elif device.type == "cuda":
@@ -136,7 +145,7 @@ def _grammars(child: Child, rank: int) -> Grammars:
 
 
 def start_filling(
-    child: Child, model: CausalLM, model_config: ModelConfig, device: torch.device
+    child: Child, model: CausalLM, model_config: ModelConfig | EncoderConfig, device: torch.device
 ) -> Callable[[], float]:
     """Give the model its weights; the result waits until it has them and says the seconds.
 
@@ -180,7 +189,7 @@ def beside(work: Callable[[], float]) -> Callable[[], float]:
 
 def _bind_cache(
     config: EngineConfig,
-    runner: ModelRunner,
+    runner: Runner,
     spec: KVSpec,
     budget: Budget,
     device: torch.device,
@@ -190,7 +199,10 @@ def _bind_cache(
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)  # loading's own peak does not come again
     runner.bind(spec.allocate(1, device))
-    warm_up(runner)
+    if isinstance(runner, PoolingRunner):
+        runner.warm_up()
+    else:
+        warm_up(runner)
     filled()
     available = budget.usable if config.kv_cache_memory_bytes else CPU_KV_BYTES
     if device.type == "cuda":
@@ -212,10 +224,14 @@ def _peak_use(budget: Budget, device: torch.device) -> int:
 
 
 def _kv_spec(
-    config: EngineConfig, model: ModelConfig, parallel: Parallel, dtype: torch.dtype
+    config: EngineConfig,
+    model: ModelConfig | EncoderConfig,
+    parallel: Parallel,
+    dtype: torch.dtype,
 ) -> KVSpec:
     kv_heads = max(model.num_kv_heads // parallel.size, 1)
-    return KVSpec(model.num_layers, kv_heads, model.head_dim, config.block_size or 16, dtype)
+    layers = 0 if isinstance(model, EncoderConfig) else model.num_layers
+    return KVSpec(layers, kv_heads, model.head_dim, config.block_size or 16, dtype)
 
 
 def _device(config: EngineConfig, rank: int) -> torch.device:

@@ -18,6 +18,7 @@ from octavo.shared.errors import ConfigError, InvalidRequest
 from octavo.shared.text.chat_template import ChatTemplate, Message
 from octavo.shared.text.detokenizer import Detokenizer
 from octavo.shared.text.pieces import PieceToBytes, codec_of
+from octavo.shared.text.text_ids import TextIds, encode_pair
 
 _SPECIAL_NAMES = ("bos_token", "eos_token", "unk_token", "pad_token", "sep_token", "cls_token")
 
@@ -90,7 +91,41 @@ class Tokenizer:
         ids: list[int] = self._backend.encode_batch_fast(
             [text], add_special_tokens=add_special_tokens
         )[0].ids
-        if not add_special_tokens or self._add_bos_token is None or self._bos_id is None:
+        return self._with_bos(ids) if add_special_tokens else ids
+
+    def encode_text(
+        self,
+        text: str,
+        pair: str | None = None,
+        *,
+        add_special_tokens: bool = True,
+        max_tokens: int | None = None,
+        cuts_left: bool = False,
+    ) -> TextIds:
+        """A text, or two in one, as pooling models read them; see `encode_pair`."""
+        if pair is None:
+            ids = self.encode(text, add_special_tokens)
+            if max_tokens is None or len(ids) <= max_tokens:
+                return TextIds(ids)
+        found = encode_pair(
+            self._backend,
+            text,
+            pair,
+            add_special_tokens=add_special_tokens,
+            max_tokens=max_tokens,
+            cuts_left=cuts_left,
+        )
+        if not add_special_tokens or pair is not None:
+            return found
+        return TextIds(self._with_bos(found.ids)[:max_tokens])
+
+    def num_special(self, *, pair: bool) -> int:
+        """Special tokens that come with a text, or with a pair of them."""
+        return int(self._backend.num_special_tokens_to_add(pair))
+
+    def _with_bos(self, ids: list[int]) -> list[int]:
+        """As tokenizer_config.json wants it, where it says anything."""
+        if self._add_bos_token is None or self._bos_id is None:
             return ids
         has_bos = ids[:1] == [self._bos_id]
         if self._add_bos_token and not has_bos:

@@ -164,5 +164,5 @@ def test_broken_config(tmp_path: Path, text: str, says: str) -> None:
 
 
 def test_unknown_architecture(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"BertModel.* is not supported.*Llama"):
-        decide(write_model(tmp_path / "m", architectures=["BertModel"]))
+    with pytest.raises(ConfigError, match=r"T5EncoderModel.* is not supported.*Llama"):
+        decide(write_model(tmp_path / "m", architectures=["T5EncoderModel"]))

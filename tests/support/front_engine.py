@@ -32,6 +32,7 @@ from octavo.shared.messages import (
     MetricsQuery,
     MetricsText,
     Outputs,
+    PooledOutput,
     PromptLogprobsOutput,
     Started,
     Submit,
@@ -54,6 +55,7 @@ class FakeEngine:
     def __init__(self, reply: Sequence[int] = ()) -> None:
         self.reply = list(reply)
         self.reply_to: Callable[[Submit], Sequence[int]] | None = None
+        self.vector_of: Callable[[Sequence[int], Submit], Sequence[float]] | None = None
         self.hold = False
         self.answers_metrics = True
         self.error: tuple[str, str | None] | None = None
@@ -91,6 +93,9 @@ class FakeEngine:
         if self.error is not None:
             self.fail(submit)
             return
+        if submit.pooling is not None:
+            self.pool(submit)
+            return
         ids = list(self.reply_to(submit) if self.reply_to else self.reply)
         limit = submit.sampling.max_tokens or len(ids)
         if EOS_ID not in ids[:limit] and len(ids) < limit:
@@ -99,6 +104,15 @@ class FakeEngine:
         for position, token_id in enumerate(ids):
             last = position == len(ids) - 1
             self.token(submit, token_id, first=position == 0, last=last)
+
+    def pool(self, submit: Submit) -> None:
+        """A request's vector: `fake_vector`, or what `vector_of` says."""
+        ids = unpack(submit.prompt_ids).tolist()
+        end = Finished(request_id=submit.request_id, reason="stop")
+        asked = submit.pooling.dimensions if submit.pooling else None
+        vector = self.vector_of(ids, submit) if self.vector_of else fake_vector(ids, asked or 8)
+        pooled = PooledOutput(request_id=submit.request_id, vector=pack_floats(vector))
+        self.inbox.put_nowait(Outputs(pooled=[pooled], finished=[end]))
 
     def fail(self, submit: Submit) -> None:
         code, message = self.error or ("internal_error", None)
@@ -127,6 +141,11 @@ class FakeEngine:
                 finished=[ends] if last else [],
             )
         )
+
+
+def fake_vector(ids: Sequence[int], size: int = 8) -> list[float]:
+    """Numbers that tell the ids apart."""
+    return [float(sum(ids) % (13 + i)) + i for i in range(size)]
 
 
 def fake_logprobs(token_ids: Sequence[int], k: int) -> Logprobs:
@@ -183,6 +202,7 @@ class Frontend:
     def __init__(self, tokenizer: Tokenizer, engine: FakeEngine, **config: Any) -> None:
         defaults = config.pop("sampling_defaults", {})
         max_model_len = config.pop("max_model_len", MAX_MODEL_LEN)
+        pooling = config.pop("pooling", None)
         self.now = 0.0
         self.engine = engine
         self.tokenizer = tokenizer
@@ -192,6 +212,7 @@ class Frontend:
             max_model_len=max_model_len,
             eos_token_ids=[EOS_ID],
             sampling_defaults=defaults,
+            pooling=pooling,
         )
         self.config = ServerConfig(
             engine=EngineConfig(model="/models/tiny"), served_model_name=["tiny", "alias"], **config

@@ -18,6 +18,7 @@ from octavo.shared.messages import (
     DropGrammar,
     Logprobs,
     NewRow,
+    PooledRow,
     PrepareGrammar,
     PromptLogprobs,
     StepPlan,
@@ -26,6 +27,7 @@ from octavo.shared.messages import (
     pack_floats,
     unpack,
 )
+from octavo.shared.pooling import PoolingParams
 from octavo.shared.sampling import SamplingParams
 
 EMPTY = -1
@@ -59,6 +61,14 @@ def expected_output(
         kv = next_kv(kv, token)
 
 
+def expected_vector(prompt: list[int]) -> list[float]:
+    """Of a request that pools: its last KV and its length."""
+    kv = 0
+    for token in prompt:
+        kv = next_kv(kv, token)
+    return [float(kv & 0xFFFF), float(len(prompt))]
+
+
 def logprobs_of(token_ids: list[int]) -> Logprobs:
     """Log-probabilities that tell their tokens."""
     return Logprobs(
@@ -76,6 +86,7 @@ class SlotState:
     table: list[int]
     prompt_len: int
     sampling: SamplingParams
+    pooling: PoolingParams | None = None
     kv: list[int] = field(default_factory=list)
 
     def extend_kv(self) -> None:
@@ -97,6 +108,10 @@ class FakeWorker:
         """Tokens: a row whose last computed token is one of these has NaN logits."""
         self.tokens_computed = 0
         self.grammars: dict[int, GrammarSpec] = {}
+        self.whole_prompts = False
+        """An encoder: a row's tokens come in one step, and none stay behind."""
+        self.pooled: list[tuple[int, list[float]]] = []
+        """(slot, vector) of this step."""
 
     def order(self, order: PrepareGrammar | DropGrammar) -> None:
         if isinstance(order, PrepareGrammar):
@@ -119,6 +134,7 @@ class FakeWorker:
             self._check_context(slot)
         self._check_writes(slots, counts)
         prompt_logprobs = self._prompt_logprobs(slots, counts)
+        self.pooled = []
         results = [self._compute(*row) for row in zip(slots, counts, strict=True)]
         rows = [
             row
@@ -131,6 +147,10 @@ class FakeWorker:
             logprob_rows=pack(rows),
             logprobs=logprobs_of([results[row] for row in rows]) if rows else None,
             prompt_logprobs=prompt_logprobs,
+            pooled=[
+                PooledRow(row=slots.index(slot), vector=pack_floats(vector))
+                for slot, vector in self.pooled
+            ],
         )
 
     def _prompt_logprobs(self, slots: list[int], counts: list[int]) -> list[PromptLogprobs]:
@@ -152,7 +172,7 @@ class FakeWorker:
         assert 0 <= row.num_computed < len(tokens) and row.prompt_len <= len(tokens)
         assert row.num_computed % self.block_size == 0
         self.slots[row.slot] = SlotState(
-            tokens, row.num_computed, table, row.prompt_len, row.sampling
+            tokens, row.num_computed, table, row.prompt_len, row.sampling, row.pooling
         )
 
     def _append(self, plan: StepPlan, slots: list[int]) -> None:
@@ -184,6 +204,7 @@ class FakeWorker:
     def _compute(self, slot: int, count: int) -> int:
         state = self.slots[slot]
         assert state.computed + count <= len(state.tokens), "more tokens than are known"
+        assert not self.whole_prompts or count == len(state.tokens)
         for position in range(state.computed, state.computed + count):
             block = state.table[position // self.block_size]
             self.pages[block, position % self.block_size] = state.kv[position]
@@ -194,6 +215,10 @@ class FakeWorker:
         if state.tokens[-1] in self.poisoned:
             state.tokens.append(0)
             return INVALID_TOKEN
+        if state.pooling is not None:
+            self.pooled.append((slot, [float(state.kv[-1] & 0xFFFF), float(len(state.tokens))]))
+            state.tokens.append(0)  # the slot counts it as known, and nobody may ask for it
+            return NO_TOKEN
         state.tokens.append(sample(state.kv[-1], self.vocab))
         return state.tokens[-1]
 

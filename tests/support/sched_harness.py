@@ -22,6 +22,7 @@ from octavo.shared.messages import (
     Submit,
     pack,
     unpack,
+    unpack_floats,
 )
 from octavo.shared.sampling import SamplingParams
 
@@ -48,7 +49,7 @@ def request_id(number: int) -> bytes:
 
 def submit_of(number: int, prompt: list[int], **fields: object) -> Submit:
     """Fields of Submit by their names; everything else goes to SamplingParams."""
-    names = ("priority", "cache_salt", "num_choices")
+    names = ("priority", "cache_salt", "num_choices", "pooling")
     own = {name: fields.pop(name) for name in names if name in fields}
     arrival = fields.pop("arrival_time", float(number))
     params = SamplingParams(**{"max_tokens": 5, **fields})  # type: ignore[arg-type]
@@ -72,6 +73,7 @@ class Record:
     wants_logprobs: bool = False
     cached_tokens: int | None = None
     finished: Finished | None = None
+    vector: list[float] | None = None
 
 
 class Harness:
@@ -92,6 +94,7 @@ class Harness:
             max_num_seqs=limits.max_num_seqs,
             vocab=limits.vocab_size,
         )
+        self.worker.whole_prompts = limits.whole_prompts
         self.plans: collections.deque[StepPlan] = collections.deque()
         self.history: list[StepPlan] = []
         self.records: dict[bytes, Record] = {}
@@ -220,6 +223,10 @@ class Harness:
             assert record.peer == peer and record.finished is None
             assert record.cached_tokens is not None
             record.token_ids.append(token)
+        for pooled in message.pooled:
+            record = self.records[pooled.request_id]
+            assert record.peer == peer and record.vector is None and record.finished is None
+            record.vector = unpack_floats(pooled.vector).tolist()
         for finished in message.finished:
             record = self.records[finished.request_id]
             assert record.peer == peer and record.finished is None
