@@ -6,6 +6,7 @@ a socket in the server's private folder, where the others fetch what is not thei
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from pathlib import Path
 
@@ -13,10 +14,10 @@ import httpx
 from starlette.types import Receive, Scope, Send
 
 from octavo.services.frontend.edge import error_response
-from octavo.shared.errors import NotFound
+from octavo.shared.errors import Gone
 
 PASSED = ("authorization", "x-api-key", "last-event-id", "x-octavo-resumable")
-HOP_HEADERS = (b"connection", b"transfer-encoding", b"content-length")
+HOP_HEADERS = (b"connection", b"transfer-encoding", b"content-length", b"date")
 
 
 def peer_socket(folder: Path, index: int) -> Path:
@@ -34,15 +35,25 @@ class Peers:
         """Where the others reach this frontend; the folder is private, so nobody else does."""
         if self._folder is None:
             return []
+        path = peer_socket(self._folder, self.index)
+        path.unlink(missing_ok=True)  # of one that died
         listener = socket.socket(socket.AF_UNIX)
-        listener.bind(str(peer_socket(self._folder, self.index)))
+        listener.bind(str(path))
         return [listener]
 
     def elsewhere(self, stream_id: str) -> bool:
         return self._folder is not None and int(stream_id[:2], 16) != self.index
 
     async def pass_on(self, scope: Scope, receive: Receive, send: Send, stream_id: str) -> None:
-        """Answer as the frontend does that keeps the stream."""
+        """Answer as the frontend does that keeps the stream, as long as the client is there."""
+        answering = asyncio.create_task(self._answer(scope, receive, send, stream_id))
+        leaving = asyncio.create_task(_left(receive))
+        await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (answering, leaving):
+            task.cancel()
+        await asyncio.gather(answering, leaving, return_exceptions=True)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, stream_id: str) -> None:
         path = peer_socket(self._folder or Path(), int(stream_id[:2], 16))
         headers = [
             (name, value) for name, value in scope["headers"] if name.decode("latin-1") in PASSED
@@ -55,8 +66,13 @@ class Peers:
             ):
                 await _relay(got, send)
         except httpx.HTTPError:
-            missing = NotFound("The frontend that kept this stream is gone.", code="stream_gone")
+            missing = Gone("The frontend that kept this stream is gone.", code="stream_gone")
             await error_response(missing, scope["path"])(scope, receive, send)
+
+
+async def _left(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 async def _relay(got: httpx.Response, send: Send) -> None:

@@ -11,6 +11,7 @@ import asyncio
 import collections
 import re
 import secrets
+from collections.abc import Callable
 
 from octavo.services.frontend.generation import Generation
 from octavo.services.frontend.inbox import ClientGone
@@ -28,11 +29,20 @@ STREAM_PATH = re.compile(r"/v1/streams/([0-9a-f]{34})")
 class Replay:
     """One stream: the generation, and the events that are still kept."""
 
-    def __init__(self, stream_id: str, owner: bytes, generation: Generation, pump: Pump) -> None:
+    def __init__(
+        self,
+        stream_id: str,
+        owner: bytes,
+        generation: Generation,
+        pump: Pump,
+        on_growth: Callable[[], None],
+    ) -> None:
         self.stream_id = stream_id
         self.owner = owner
         """Of whose API key it is."""
         self.num_bytes = 0
+        self.dropped = False
+        self._on_growth = on_growth
         self._generation = generation
         self._pump = pump
         self._events: collections.deque[bytes] = collections.deque()
@@ -50,6 +60,9 @@ class Replay:
     def follow(self, events: list[bytes]) -> None:
         """Keep these events, and those to come."""
         self._add(events)
+        if self.over:
+            self.close()
+            return
         self._generation.watch(self._on_news)
         self._on_news()
 
@@ -57,10 +70,16 @@ class Replay:
         """Events behind event `number`, and the number of the last. Raises Gone where some of
         them are not kept any more."""
         missing = self._count - number
-        if missing > len(self._events) or missing < 0:
+        if self.dropped or missing > len(self._events) or missing < 0:
             raise Gone("These events are not kept any more.", code="stream_gone")
         start = len(self._events) - missing
         return [self._events[i] for i in range(start, len(self._events))], self._count
+
+    def drop(self) -> None:
+        """Forget it; who reads it is told."""
+        self.dropped = True
+        self.close()
+        self._wake()
 
     def close(self) -> None:
         self._generation.watch(None)
@@ -73,6 +92,9 @@ class Replay:
             return
         if self.over:
             self.close()
+        self._wake()
+
+    def _wake(self) -> None:
         if self.reader is not None:
             self.reader.set()
 
@@ -84,6 +106,7 @@ class Replay:
             self.num_bytes += len(kept)
         while self.num_bytes > STREAM_BYTES:
             self.num_bytes -= len(self._events.popleft())
+        self._on_growth()
 
 
 class Replays:
@@ -96,7 +119,7 @@ class Replays:
 
     def open(self, owner: bytes, generation: Generation, pump: Pump) -> Replay:
         stream_id = f"{self._frontend:02x}{secrets.token_hex(16)}"
-        replay = self._streams[stream_id] = Replay(stream_id, owner, generation, pump)
+        replay = self._streams[stream_id] = Replay(stream_id, owner, generation, pump, self._bound)
         self._sweep()
         return replay
 
@@ -108,17 +131,23 @@ class Replays:
         return replay
 
     def _sweep(self) -> None:
-        """Forget what nobody has read for too long, and the oldest where all is too much."""
+        """Forget what nobody has read for too long."""
         loop = asyncio.get_running_loop()
-        total = sum(one.num_bytes for one in self._streams.values())
         for one in list(self._streams.values()):
-            stale = not one.readers and loop.time() - one.left_at > KEEP_SECONDS
-            if stale or total > TOTAL_BYTES:
-                total -= one.num_bytes
+            if not one.readers and loop.time() - one.left_at > KEEP_SECONDS:
                 del self._streams[one.stream_id]
-                one.close()
+                one.drop()
+        self._bound()
         if self._streams and self._sweeper is None:
             self._sweeper = loop.call_later(KEEP_SECONDS / 4, self._sweep_again)
+
+    def _bound(self) -> None:
+        """The oldest go where all is too much."""
+        total = sum(one.num_bytes for one in self._streams.values())
+        while total > TOTAL_BYTES:
+            oldest = self._streams.pop(next(iter(self._streams)))
+            total -= oldest.num_bytes
+            oldest.drop()
 
     def _sweep_again(self) -> None:
         self._sweeper = None

@@ -11,13 +11,17 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from octavo.services.frontend.connection import KEEP_ALIVE, STREAM_HEADERS, Connection
-from octavo.services.frontend.edge import error_response, shown_key
+from octavo.services.frontend.connection import STREAM_HEADERS, Connection
+from octavo.services.frontend.edge import error_body, error_response, shown_key
+from octavo.services.frontend.events import event
 from octavo.services.frontend.peers import Peers
 from octavo.services.frontend.replay import EVENT_ID, STREAM_PATH, Replay, Replays
-from octavo.shared.errors import Gone, NotFound, OctavoError
+from octavo.shared.errors import Gone, InvalidRequest, NotFound, OctavoError
 
 LAST_EVENT = "last-event-id"
+COMMENT = b": keep-alive\n"
+"""No empty line behind it: OpenAI's SDK takes that for an event once it has seen an id."""
+RESUMED = frozenset({"/v1/chat/completions", "/v1/completions", "/v1/messages", "/v1/responses"})
 
 
 def owner_of(scope: Scope) -> bytes:
@@ -48,10 +52,12 @@ class ResumedStream(Response):
         leaving = asyncio.create_task(_left(receive, news))
         try:
             await connection.start(self.status_code, self.raw_headers)
-            with contextlib.suppress(Gone):  # too slow: what it has not read is not kept any more
+            try:
                 while not leaving.done() and replay.reader is news:
                     if await self._pass_on(connection, news):
                         break
+            except Gone as gone:  # too slow: what it has not read is not kept any more
+                await connection.send(event(error_body(gone)))
             await connection.end()
         finally:
             leaving.cancel()
@@ -71,7 +77,7 @@ class ResumedStream(Response):
             async with asyncio.timeout(self._silence):
                 await news.wait()
         except TimeoutError:
-            await connection.send(KEEP_ALIVE)
+            await connection.send(COMMENT)
         return False
 
 
@@ -91,7 +97,11 @@ class ResumeLayer:
         self._silence = silence
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        found = _asked(scope) if scope["type"] == "http" else None
+        try:
+            found = _asked(scope) if scope["type"] == "http" else None
+        except OctavoError as error:
+            await error_response(error, scope["path"])(scope, receive, send)
+            return
         if found is None:
             await self._app(scope, receive, send)
         elif self._peers.elsewhere(found[0]):
@@ -110,13 +120,18 @@ class ResumeLayer:
 
 
 def _asked(scope: Scope) -> tuple[str, int] | None:
-    """(stream, event) of a request that resumes, by its header or its path."""
-    if scope["method"] not in ("GET", "POST"):
+    """(stream, event) of a request that resumes. Raises InvalidRequest for a header that names no
+    event, or one of another stream than the path."""
+    named = STREAM_PATH.fullmatch(scope["path"]) if scope["method"] == "GET" else None
+    if named is None and not (scope["method"] == "POST" and scope["path"] in RESUMED):
         return None
-    if found := EVENT_ID.fullmatch(Headers(scope=scope).get(LAST_EVENT, "")):
-        return found[1], int(found[2])
-    found = STREAM_PATH.fullmatch(scope["path"])
-    return None if found is None else (found[1], 0)
+    given = Headers(scope=scope).get(LAST_EVENT, "")
+    if not given:
+        return None if named is None else (named[1], 0)
+    found = EVENT_ID.fullmatch(given)
+    if found is None or (named is not None and named[1] != found[1]):
+        raise InvalidRequest("Last-Event-ID names no event of a stream.", param="Last-Event-ID")
+    return found[1], int(found[2])
 
 
 async def resume_by_path(request: Request) -> Response:

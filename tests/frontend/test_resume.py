@@ -161,3 +161,48 @@ def test_for_all_by_a_flag(tokenizer: Tokenizer) -> None:
         assert not ids_of(await finished(refused))
 
     run(tokenizer, test, resumable_streams=True)
+
+
+def test_an_answer_that_comes_at_once_ends_once(tokenizer: Tokenizer) -> None:
+    async def test(front: Frontend) -> None:
+        front.engine.reply = [70]
+        front.engine.hold = True
+        call = RawCall(front.app, CHAT, BODY.replace(b"}]", b'}], "max_tokens": 1'), [ASK])
+        await front.settle()
+        front.engine.token(front.engine.submits[0], 70, first=True, last=True)
+        assert (await finished(call)).count("[DONE]") == 1
+
+    run(tokenizer, test)
+
+
+def test_what_is_too_much_for_all_goes_and_its_reader_is_told(
+    tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replay, "TOTAL_BYTES", 1000)
+
+    async def test(front: Frontend) -> None:
+        front.engine.hold = True
+        call = RawCall(front.app, CHAT, BODY, [ASK])
+        await front.settle()
+        for number in range(8):
+            front.engine.token(front.engine.submits[0], 70, first=number == 0)
+            await front.settle()
+        assert "stream_gone" in await finished(call)
+        assert front.engine.aborted
+
+    run(tokenizer, test)
+
+
+def test_only_streams_are_resumed(tokenizer: Tokenizer) -> None:
+    async def test(front: Frontend) -> None:
+        [event_id, *_] = ids_of(await finished(RawCall(front.app, CHAT, BODY, [ASK])))
+        header = {"Last-Event-ID": event_id}
+        assert (await front.client.get("/version", headers=header)).json().keys() == {"version"}
+        other = await front.client.get(f"/v1/streams/{'0' * 34}", headers=header)
+        assert other.status_code == 400
+        assert (await front.client.get("/v1/streams/x")).status_code == 404
+        wrong = back(front, "nonsense")
+        assert "Last-Event-ID" in await finished(wrong) and wrong.sent[0]["status"] == 400
+        assert len(front.engine.submits) == 1
+
+    run(tokenizer, test)

@@ -23,7 +23,7 @@ from octavo.services.worker.staging import to_device
 from octavo.shared.grammar.matcher import MaskBatch, Matcher, mask_words
 from octavo.shared.messages import NewRow, unpack
 
-MAX_THREADS = 16
+MAX_THREADS = 8
 OTHER_THREADS = 2
 """Cores left to this thread and to the one that sends results."""
 ROWS_AT_FIRST = 16
