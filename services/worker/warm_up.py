@@ -5,11 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from octavo.services.worker.batch_shape import BatchShape
+from octavo.services.worker.causal_lm import CausalLM
 from octavo.services.worker.cuda_graphs import bucket_sizes
+from octavo.services.worker.inputs import StepInputs
 from octavo.services.worker.model_runner import ModelRunner
+from octavo.services.worker.models.pooled_decoder import PooledDecoder
 from octavo.shared.messages import NewRow, StepPlan, pack
 from octavo.shared.sampling import SamplingParams
 
+Decoder = CausalLM | PooledDecoder
 VARIANTS = (
     SamplingParams(temperature=0.0),
     SamplingParams(seed=1),
@@ -43,12 +47,12 @@ def warm_up(runner: ModelRunner) -> None:
     runner.inputs.last_token.zero_()
 
 
-def warm_up_decodes(runner: ModelRunner) -> None:
-    """Compile what decode batches of any size need, where no graph capture does it."""
-    for size in bucket_sizes(len(runner.table.known)):
-        batch = runner.inputs.batch(BatchShape.decode_of(size))
-        runner.inputs.plan(batch)
-        runner.model.forward(runner.inputs.input_ids[:size], batch)
+def warm_up_decodes(model: Decoder, inputs: StepInputs) -> None:
+    """Compile what batches of single tokens need, however many, where no graph capture does it."""
+    for size in bucket_sizes(len(inputs.seq_lens)):
+        batch = inputs.batch(BatchShape.decode_of(size))
+        inputs.plan(batch)
+        model.forward(inputs.input_ids[:size], batch)
 
 
 def _even_rows(runner: ModelRunner) -> np.ndarray:

@@ -131,7 +131,7 @@ def build_runner(child: Child, phases: Phases, counter: CompileCounter) -> tuple
     seconds = filled()
     phases.end("weights and warm-up", f"read {num_bytes / seconds / 1e9:.1f} GB/s, {seconds:.1f} s")
     if isinstance(runner, ModelRunner) and device.type == "cuda" and config.enforce_eager:
-        warm_up_decodes(runner)
+        warm_up_decodes(runner.model, runner.inputs)
         phases.end("decodes")
     elif device.type == "cuda":
         runner.capture(child.progress)

@@ -40,6 +40,7 @@ class Tokenizer:
         *,
         chat_template: str | None = None,
         add_bos_token: bool | None = None,
+        add_eos_token: bool | None = None,
     ) -> None:
         backend.no_truncation()
         backend.no_padding()
@@ -55,8 +56,9 @@ class Tokenizer:
         self._template = (
             None if chat_template is None else ChatTemplate(chat_template, special_tokens)
         )
-        bos = special_tokens.get("bos_token")
+        bos, eos = special_tokens.get("bos_token"), special_tokens.get("eos_token")
         self._bos_id = None if bos is None else backend.token_to_id(bos)
+        self._eos_id = None if eos is None or not add_eos_token else backend.token_to_id(eos)
         self._add_bos_token = add_bos_token
 
     @classmethod
@@ -78,6 +80,7 @@ class Tokenizer:
             _special_tokens(_read_json(folder / "special_tokens_map.json") | config),
             chat_template=chat_template or _own_template(folder, config),
             add_bos_token=config.get("add_bos_token"),
+            add_eos_token=config.get("add_eos_token"),
         )
 
     @property
@@ -91,7 +94,7 @@ class Tokenizer:
         ids: list[int] = self._backend.encode_batch_fast(
             [text], add_special_tokens=add_special_tokens
         )[0].ids
-        return self._with_bos(ids) if add_special_tokens else ids
+        return self._with_ends(ids) if add_special_tokens else ids
 
     def encode_text(
         self,
@@ -102,29 +105,42 @@ class Tokenizer:
         max_tokens: int | None = None,
         cuts_left: bool = False,
     ) -> TextIds:
-        """A text, or two in one, as pooling models read them; see `encode_pair`."""
-        if pair is None:
-            ids = self.encode(text, add_special_tokens)
-            if max_tokens is None or len(ids) <= max_tokens:
-                return TextIds(ids)
-        found = encode_pair(
-            self._backend,
-            text,
-            pair,
-            add_special_tokens=add_special_tokens,
-            max_tokens=max_tokens,
-            cuts_left=cuts_left,
-        )
-        if not add_special_tokens or pair is not None:
+        """A text, or two in one, as pooling models read them: whole, or cut to `max_tokens` with
+        its special tokens kept."""
+
+        def encode(limit: int | None) -> TextIds:
+            found = encode_pair(
+                self._backend,
+                text,
+                pair,
+                add_special_tokens=add_special_tokens,
+                max_tokens=limit,
+                cuts_left=cuts_left,
+            )
+            if pair is not None or not add_special_tokens:
+                return found
+            return TextIds(self._with_ends(found.ids))
+
+        if pair is None and max_tokens is None:
+            return TextIds(self.encode(text, add_special_tokens))
+        found = encode(max_tokens)
+        if max_tokens is None or (over := len(found.ids) - max_tokens) <= 0:
             return found
-        return TextIds(self._with_bos(found.ids)[:max_tokens])
+        return encode(max_tokens - over)
 
     def num_special(self, *, pair: bool) -> int:
-        """Special tokens that come with a text, or with a pair of them."""
-        return int(self._backend.num_special_tokens_to_add(pair))
+        """At most so many special tokens come with a text, or with a pair of them."""
+        own = int(self._backend.num_special_tokens_to_add(pair))
+        return own + bool(self._add_bos_token) + (self._eos_id is not None)
+
+    def _with_ends(self, ids: list[int]) -> list[int]:
+        """With BOS and EOS as tokenizer_config.json wants them, where it says anything."""
+        ids = self._with_bos(ids)
+        if self._eos_id is None or ids[-1:] == [self._eos_id]:
+            return ids
+        return [*ids, self._eos_id]
 
     def _with_bos(self, ids: list[int]) -> list[int]:
-        """As tokenizer_config.json wants it, where it says anything."""
         if self._add_bos_token is None or self._bos_id is None:
             return ids
         has_bos = ids[:1] == [self._bos_id]

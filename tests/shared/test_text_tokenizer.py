@@ -171,3 +171,35 @@ def test_the_frontend_imports_no_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def with_settings(folder: Path, **settings: object) -> Tokenizer:
+    file = folder / "tokenizer_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | settings))
+    return Tokenizer.load(folder)
+
+
+def test_add_eos_token_of_the_config_rules(tmp_path: Path) -> None:
+    """An embedder that pools the last token was trained to find this one there."""
+    plain = load_byte_level(tmp_path)
+    asked = with_settings(tmp_path, add_eos_token=True, eos_token="<|im_end|>")
+    ids = plain.encode("Hello")
+    assert asked.encode("Hello") == [*ids, EOS]
+    assert asked.encode("Hello<|im_end|>") == [*ids, EOS]
+    assert asked.encode("Hello", add_special_tokens=False) == ids[1:]
+    assert asked.encode_text("Hello").ids == [*ids, EOS]
+    never = with_settings(tmp_path, add_eos_token=False)
+    assert never.encode("Hello") == ids
+
+
+@pytest.mark.parametrize("cuts_left", [False, True])
+def test_a_text_that_is_cut_keeps_its_ends(tmp_path: Path, cuts_left: bool) -> None:
+    load_byte_level(tmp_path)
+    tokenizer = with_settings(tmp_path, add_eos_token=True, eos_token="<|im_end|>")
+    ids = tokenizer.encode("abcdefgh")
+    for length in range(3, len(ids) + 3):
+        cut = tokenizer.encode_text("abcdefgh", max_tokens=length, cuts_left=cuts_left).ids
+        inner = length - 2
+        kept = ids[1:-1][-inner:] if cuts_left else ids[1:-1][:inner]
+        assert cut == [BOS, *kept, EOS]
+    assert tokenizer.num_special(pair=False) >= 2

@@ -22,7 +22,7 @@ async def input_prompts(
         raise InvalidRequest(
             f"input must hold 1 to {MAX_INPUTS} texts, got {len(inputs)}.", param="input"
         )
-    special, kept = body.add_special_tokens is not False, _num_kept(body, service)
+    special, kept = body.add_special_tokens is not False, _num_kept(body, service, pair=False)
     cuts_left = body.truncation_side == "left"
 
     def encode() -> list[TextIds]:
@@ -56,7 +56,7 @@ async def pair_prompts(
 async def _encoded(
     texts: Sequence[tuple[str, str | None]], body: TextRequest, service: Service, param: str
 ) -> list[TextIds]:
-    kept = _num_kept(body, service)
+    kept = _num_kept(body, service, pair=any(other is not None for _, other in texts))
     special = body.add_special_tokens is not False
 
     def encode() -> list[TextIds]:
@@ -76,13 +76,13 @@ async def _encoded(
     return [_checked(prompt, service, param) for prompt in prompts]
 
 
-def _num_kept(body: TextRequest, service: Service) -> int | None:
+def _num_kept(body: TextRequest, service: Service, *, pair: bool) -> int | None:
     """truncate_prompt_tokens k keeps k tokens; -1 as many as the model takes."""
     asked, longest = body.truncate_prompt_tokens, service.model.max_model_len
     if asked is None or asked == -1:
         return None if asked is None else longest
     special = body.add_special_tokens is not False
-    least = 1 + (service.tokenizer.num_special(pair=True) if special else 0)
+    least = 1 + (service.tokenizer.num_special(pair=pair) if special else 0)
     if not least <= asked <= longest:
         raise InvalidRequest(
             f"truncate_prompt_tokens must be -1 or between {least} and {longest}.",

@@ -78,6 +78,7 @@ class PoolingRunner:
             long = [self._longest] * max(min(self._budget // self._longest, slots), 1)
             for lengths in (long, [each] * min(slots, self._budget)):
                 self.execute(_plan(lengths))
+            self._states.warm_up()
         self.execute(_plan([min(2, self._longest)]))
 
 

@@ -15,6 +15,7 @@ from octavo.services.worker.models.pooled_decoder import PooledDecoder
 from octavo.services.worker.pooling.ragged import on, ragged_batch
 from octavo.services.worker.sampler import Hidden
 from octavo.services.worker.slots import Rows, SlotTable
+from octavo.services.worker.warm_up import warm_up_decodes
 from octavo.shared.config import EngineConfig
 from octavo.shared.messages import StepPlan
 
@@ -44,9 +45,16 @@ class DecoderStates:
             return Hidden(given)
         return Hidden(self._inputs.of_samples(given, rows), given)
 
+    def warm_up(self) -> None:
+        """Prompts of one token, and chunks, in any number."""
+        warm_up_decodes(self._model, self._inputs)
+
 
 class EncoderStates:
     """Every row of a plan is a whole prompt."""
+
+    def warm_up(self) -> None:
+        """Nothing is compiled for an encoder."""
 
     def __init__(self, slots: int, model: BertEncoder, device: torch.device) -> None:
         self._model, self._device = model, device

@@ -43,7 +43,7 @@ class Pooled:
         token_ids[rows.samples[~sound]] = INVALID_TOKEN
         alike: dict[PoolingParams, list[int]] = defaultdict(list)
         for index in np.flatnonzero(sound).tolist():
-            alike[self.params[index]].append(index)
+            alike[self.params[index].starting(0)].append(index)
         return [
             PooledRow(row=int(rows.samples[index]), vector=pack_floats(vector))
             for params, group in alike.items()
