@@ -15,6 +15,14 @@ def server() -> Iterator[Server]:
         yield running
 
 
+@pytest.fixture(scope="session")
+def embedder() -> Iterator[Server]:
+    """The same model as one that embeds."""
+    flags = ("--device", "cpu", "--served-model-name", "demo", "--runner", "pooling")
+    with serving(*flags) as running:
+        yield running
+
+
 @pytest.fixture
 def client(server: Server) -> Iterator[openai.OpenAI]:
     with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as sdk:

@@ -73,13 +73,13 @@ def test_pydantic_ai_fills_a_schema(server: Server, responses: bool, kind: str) 
     assert isinstance(framework.run(output_type=wanted), Verdict)
 
 
-def test_pydantic_ai_embeds(server: Server) -> None:
-    framework = PydanticAi(server)
+def test_pydantic_ai_embeds(embedder: Server) -> None:
+    framework = PydanticAi(embedder)
     from pydantic_ai import Embedder
     from pydantic_ai.embeddings.openai import OpenAIEmbeddingModel
 
-    embedder = Embedder(OpenAIEmbeddingModel("demo", provider=framework.provider))
-    result = asyncio.run(embedder.embed_documents(TEXTS))
+    embeds = Embedder(OpenAIEmbeddingModel("demo", provider=framework.provider))
+    result = asyncio.run(embeds.embed_documents(TEXTS))
     assert len(result.embeddings) == 2 and len(set(map(len, result.embeddings))) == 1
 
 
@@ -124,10 +124,10 @@ def test_langchain_fills_a_schema(server: Server, responses: bool, method: str) 
     assert isinstance(structured.invoke(QUESTION), Verdict)
 
 
-def test_langchain_embeds(server: Server) -> None:
+def test_langchain_embeds(embedder: Server) -> None:
     found = pytest.importorskip("langchain_openai")
     embeddings = found.OpenAIEmbeddings(
-        base_url=f"{server.url}/v1",
+        base_url=f"{embedder.url}/v1",
         api_key="none",
         model="demo",
         check_embedding_ctx_length=False,

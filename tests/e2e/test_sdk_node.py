@@ -38,6 +38,10 @@ def node_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def task(node_folder: Path, server: Server) -> Task:
+    return task_on(node_folder, server)
+
+
+def task_on(node_folder: Path, server: Server) -> Task:
     def run(name: str) -> Any:
         done = subprocess.run(
             ["node", SCRIPT.name, f"{server.url}/v1", name],
@@ -67,8 +71,8 @@ def test_a_json_schema(task: Task) -> None:
     assert is_verdict(task("schema"))
 
 
-def test_embeddings(task: Task) -> None:
-    sizes = task("embeddings")
+def test_embeddings(node_folder: Path, embedder: Server) -> None:
+    sizes = task_on(node_folder, embedder)("embeddings")
     assert len(sizes) == 2 and len(set(sizes)) == 1
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import openai
 import pytest
+from octavo_server import Server
 from sdk_tasks import ASKED, QUESTION, SCHEMA, TOOL_NAME, TOOL_TEXT, Verdict, is_verdict
 
 pytestmark = [
@@ -63,9 +64,10 @@ def test_chat_with_a_json_schema(client: openai.OpenAI) -> None:
 
 
 @pytest.mark.parametrize("form", ["base64", "float"])
-def test_embeddings(client: openai.OpenAI, form: Any) -> None:
+def test_embeddings(embedder: Server, form: Any) -> None:
     texts = ["The sun is a star.", "A cat sleeps."]
-    answer = client.embeddings.create(model=MODEL, input=texts, encoding_format=form)
+    with openai.OpenAI(base_url=f"{embedder.url}/v1", api_key="none", max_retries=0) as client:
+        answer = client.embeddings.create(model=MODEL, input=texts, encoding_format=form)
     vectors = [one.embedding for one in answer.data]
     if form == "float":
         assert all(sum(x * x for x in vector) == pytest.approx(1, abs=1e-3) for vector in vectors)

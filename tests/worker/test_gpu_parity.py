@@ -150,7 +150,6 @@ def test_nothing_is_compiled_after_the_start(tmp_path: Path) -> None:
     assert (counter.compiled, counter.from_cache) == ([], 0)
 
 
-@pytest.mark.filterwarnings("ignore:Synchronization debug mode")
 def test_no_step_waits_for_the_device(tmp_path: Path) -> None:
     """Chunked prompts, decodes by graph, every way of sampling: `execute` only enqueues."""
     make_checkpoint("llama", tmp_path)
