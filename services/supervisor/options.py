@@ -206,7 +206,7 @@ OPTIONS = (
         "Seconds of silence after which a stream gets a comment line.",
         parse=number,
     ),
-    Option("frontends", SERVER, "HTTP processes.", parse=integer),
+    Option("frontends", SERVER, "HTTP processes.", alias="--api-server-count", parse=integer),
     Option(
         "shutdown_timeout",
         SERVER,
