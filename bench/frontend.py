@@ -7,6 +7,10 @@ a token a step; the plain server (bench/front/plain_server.py) is starlette's St
 with json.dumps and nothing else. This process is the client of both. Steps are spaced so that
 the events a second are the same for every number of streams, few enough that none are merged.
 CPU time is the server process's own, from /proc, while all streams run.
+
+Under load (`--load`), the engine gives tokens faster than either server can send them one by one.
+Every stream then runs to its end, and the figure is CPU time by token, less what as many streams of
+one token cost: ours merges what has queued, the plain one cannot.
 """
 
 from __future__ import annotations
@@ -23,9 +27,10 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "support"))
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -36,6 +41,8 @@ from bench import shapes
 from bench.load.client import Target, Timing, raise_file_limit, stream
 from bench.results import ROOT, Record, add_json_option, record, save
 
+Found = dict[str, tuple[Record, list[float]]]
+Measuring = Callable[[str, int, argparse.Namespace], tuple[Record, list[float]]]
 TICKS = os.sysconf("SC_CLK_TCK")
 MAX_TOKENS = 50_000
 """More than any window sees."""
@@ -106,13 +113,26 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 
+def ask(server: Server, tokens: int, timing: Timing) -> Coroutine[Any, Any, None]:
+    wanted = {"model": "tiny", "prompt": [300] * 16, "max_tokens": tokens, "stream": True}
+    body = json.dumps({**wanted, "ignore_eos": True}).encode()
+    return stream(Target(server.url), body, timing)
+
+
+async def to_the_end(server: Server, streams: int, tokens: int) -> tuple[float, int]:
+    """CPU seconds and events of so many streams of so many tokens each."""
+    timings = [Timing() for _ in range(streams)]
+    cpu = cpu_seconds(server.pid)
+    await asyncio.gather(*(ask(server, tokens, timing) for timing in timings))
+    if errors := {timing.error for timing in timings if timing.error}:
+        raise SystemExit(f"streams failed: {errors}")
+    return cpu_seconds(server.pid) - cpu, _events(timings)
+
+
 async def window(server: Server, streams: int, seconds: float) -> tuple[float, int]:
     """CPU seconds and events of a stretch of time in which all streams run."""
-    wanted = {"model": "tiny", "prompt": [300] * 16, "max_tokens": MAX_TOKENS, "stream": True}
-    body = json.dumps({**wanted, "ignore_eos": True}).encode()
     timings = [Timing() for _ in range(streams)]
-    target = Target(server.url)
-    tasks = [asyncio.create_task(stream(target, body, timing)) for timing in timings]
+    tasks = [asyncio.create_task(ask(server, MAX_TOKENS, timing)) for timing in timings]
     try:
         await _all_begun(timings)
         cpu, events = cpu_seconds(server.pid), _events(timings)
@@ -151,26 +171,51 @@ def measure(name: str, streams: int, args: argparse.Namespace) -> tuple[Record, 
     return record(f"event_cpu_{name}_{streams}", None, "us", costs), shares
 
 
+def measure_load(name: str, streams: int, args: argparse.Namespace) -> tuple[Record, list[float]]:
+    """The record, and each run's tokens for an event."""
+    costs, merged = [], []
+    tokens = streams * (args.load_tokens - 1)
+    with SERVERS[name](streams / args.load * 1e3) as server:
+        wait_healthy(server.url)
+        for _ in range(args.repetitions):
+            started, _ = asyncio.run(to_the_end(server, streams, 1))
+            cpu, events = asyncio.run(to_the_end(server, streams, args.load_tokens))
+            costs.append((cpu - started) / tokens * 1e6)
+            merged.append(round(tokens / events, 2))
+    return record(f"load_cpu_{name}_{streams}", None, "us", costs), merged
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--streams", type=int, nargs="+", default=[256, 1024, 2048])
     parser.add_argument("--events", type=float, default=4000, help="events a second")
+    parser.add_argument("--load", type=float, default=200_000, help="tokens a second under load")
+    parser.add_argument("--load-tokens", type=int, default=400, help="of each stream under load")
     parser.add_argument("--seconds", type=float, default=5.0, help="of each run")
     parser.add_argument("--repetitions", type=int, default=3)
     add_json_option(parser)
     args = parser.parse_args()
     raise_file_limit(max(args.streams))
-    found = {
-        (name, streams): measure(name, streams, args)
-        for streams in args.streams
-        for name in SERVERS
-    }
-    shares = {f"{name} {streams}": shares for (name, streams), (_, shares) in found.items()}
-    for title, values in shares.items():
-        print(f"{title} streams: events as a share of the tokens: {values}")
-    save(args.json, [each for each, _ in found.values()], {"events_per_token": shares})
+    paced = run(measure, args, "events as a share of the tokens")
+    loaded = run(measure_load, args, "under load, tokens for an event")
+    records = [each for each, _ in [*paced.values(), *loaded.values()]]
+    notes = {"events_per_token": paced, "tokens_per_event": loaded}
+    save(args.json, records, {key: extras(found) for key, found in notes.items()})
+
+
+def run(measuring: Measuring, args: argparse.Namespace, title: str) -> Found:
+    found = {}
+    for streams in args.streams:
+        for name in SERVERS:
+            found[f"{name} {streams}"] = one = measuring(name, streams, args)
+            print(f"{name} {streams} streams: {title}: {one[1]}")
+    return found
+
+
+def extras(found: Found) -> dict[str, list[float]]:
+    return {title: values for title, (_, values) in found.items()}
 
 
 if __name__ == "__main__":
