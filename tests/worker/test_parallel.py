@@ -19,8 +19,13 @@ from octavo.services.worker.weights import load_model, weight_bytes
 from octavo.shared.errors import ConfigError
 
 SUPPORT = Path(__file__).parents[1] / "support"
-NAMES = ["llama", "llama_biased", "llama_tied", "llama_odd_heads", "mistral", "qwen2", "qwen3"]
-NAMES += ["phi3", "phi3_longrope"]
+NAMES = ["llama_biased", "qwen3", "phi3"]
+OTHERS = ["llama", "llama_tied", "llama_odd_heads", "mistral", "qwen2", "phi3_longrope"]
+SPLITS = [
+    (2, NAMES),
+    pytest.param(2, OTHERS, marks=pytest.mark.slow),
+    pytest.param(4, ["qwen3"], marks=pytest.mark.slow),
+]
 
 
 def run_ranks(size: int, folder: Path, paths: list[Path]) -> list[dict[str, object]]:
@@ -37,7 +42,7 @@ def run_ranks(size: int, folder: Path, paths: list[Path]) -> list[dict[str, obje
     return [json.loads(line) for line in printed[0].splitlines() if line.startswith("{")]
 
 
-@pytest.mark.parametrize(("size", "names"), [(2, NAMES), (4, ["qwen3"])])
+@pytest.mark.parametrize(("size", "names"), SPLITS)
 def test_ranks_agree_with_one(size: int, names: list[str], tmp_path: Path) -> None:
     """4 ranks: more than there are KV heads (2), which are then replicated."""
     paths = [tmp_path / name for name in names]
