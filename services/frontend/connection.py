@@ -43,8 +43,11 @@ class Connection:
             await self._send({"type": "http.response.body", "body": block, "more_body": True})
 
     def write(self, block: bytes) -> None:
-        """As one chunk of HTTP's chunked coding, which is what `send` makes of it too."""
-        if block:
+        """As one chunk of HTTP's chunked coding, which is what `send` makes of it too.
+
+        A transport that is closing raises; its end is reported by the way of all disconnects.
+        """
+        if block and not self._wire.transport.is_closing():
             self.num_written += 1
             self._wire.transport.write(b"%x\r\n%s\r\n" % (len(block), block))
 

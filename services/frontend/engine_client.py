@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import time
 from collections.abc import Callable, Coroutine, Sequence
@@ -33,6 +34,8 @@ from octavo.shared.messages import (
 from octavo.shared.pooling import PoolingParams
 from octavo.shared.sampling import SamplingParams
 from octavo.shared.text.logprobs import unpack_logprobs
+
+log = logging.getLogger(__name__)
 
 HEALTHY_SECONDS = 5.0
 """The scheduler reports every second; silent for longer than this, the engine is not healthy."""
@@ -225,7 +228,12 @@ class EngineClient:
         """Tell the readers of what has come, once for all messages that had arrived."""
         told, self._told = self._told, {}
         for inbox in told:
-            inbox.flush()
+            try:
+                inbox.flush()
+            except Exception:  # one request's trouble must not end the line that all hear by
+                log.exception("a reader failed")
+                self.abort(inbox.streams)
+                inbox.cancel()
 
     async def _watch(self) -> None:
         while True:

@@ -16,6 +16,7 @@ import httpx
 
 from octavo.services.frontend.app import create_app
 from octavo.services.frontend.engine_client import EngineClient
+from octavo.services.frontend.http_limits import WIRE
 from octavo.services.frontend.grammar_compiler import GrammarCompiler
 from octavo.services.frontend.parsers.registry import Parsers
 from octavo.services.frontend.service import Service
@@ -271,7 +272,9 @@ async def frontend(
 class RawCall:
     """One ASGI call by hand: the test decides when the body arrives and when the client leaves."""
 
-    def __init__(self, app: Any, path: str, body: bytes, headers: Sequence[Any] = ()) -> None:
+    def __init__(
+        self, app: Any, path: str, body: bytes, headers: Sequence[Any] = (), wire: Any = None
+    ) -> None:
         self.sent: list[dict[str, Any]] = []
         self._incoming: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._incoming.put_nowait({"type": "http.request", "body": body, "more_body": False})
@@ -288,6 +291,7 @@ class RawCall:
             "headers": list(headers),
             "client": ("127.0.0.1", 1),
             "server": ("127.0.0.1", 2),
+            WIRE: wire,
         }
         self.task = asyncio.create_task(app(scope, self._incoming.get, self._send))
 
