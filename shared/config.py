@@ -84,6 +84,8 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     (nginx: after 60 s)."""
     shutdown_timeout: float = 10.0
     """Seconds that requests in flight get to finish after SIGTERM."""
+    hang_timeout: float = 30.0
+    """Seconds without progress after which a process is killed, and started again."""
     max_queued_requests: int = 4096
     """Requests waiting or running, per server; above it 503."""
     strict_requests: bool = False
@@ -119,6 +121,8 @@ class ProcessConfig(msgspec.Struct, frozen=True, kw_only=True):
     server: ServerConfig
     model: ModelInfo
     log_level: str = "INFO"
+    epoch: int = 0
+    """The number of this start, larger than all before; the workers of a group share one."""
 
     @property
     def path(self) -> Path:

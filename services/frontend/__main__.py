@@ -22,9 +22,12 @@ from octavo.services.frontend.service import Service
 from octavo.shared.config import FRONTEND_SOCKET, ProcessConfig
 from octavo.shared.grammar.helper import HelperConfig
 from octavo.shared.messages import ToFrontend, ToScheduler
-from octavo.shared.process import ENGINE_GONE, Child, run_child
+from octavo.shared.process import ALIVE_INTERVAL, ENGINE_GONE, Child, run_child
 from octavo.shared.text.tokenizer import Tokenizer
 from octavo.shared.transport import AsyncSpoke
+
+RESTART_SECONDS = 30.0
+"""In which a scheduler that hung is back."""
 
 
 def main(child: Child) -> None:
@@ -42,13 +45,14 @@ async def _run(child: Child, listener: socket.socket, tokenizer: Tokenizer) -> N
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     spoke = _connect(child.config)
-    engine = EngineClient(spoke)
+    engine = EngineClient(spoke, dead_seconds=child.config.server.hang_timeout + RESTART_SECONDS)
     # What is in flight cannot finish any more: it ends at once, with an error.
     loop.add_signal_handler(ENGINE_GONE, engine.close, "The engine has stopped.")
     # A broken line to the scheduler must not go unnoticed: it ends the server.
     listening = asyncio.create_task(engine.run())
     listening.add_done_callback(lambda task: stop.set())
     child.ready()
+    pulse = asyncio.create_task(_pulse(child))
     await _first_of(stop, _when_told_to_go(child))
     # The engine reports every second: the first client should not find it unseen.
     await _first_of(stop, engine.seen, timeout=HEALTHY_SECONDS)
@@ -66,7 +70,15 @@ async def _run(child: Child, listener: socket.socket, tokenizer: Tokenizer) -> N
         await serve(uvicorn_server, sockets, engine, stop, server.shutdown_timeout)
         await grammars.close()
     await _end(listening)
+    pulse.cancel()
     spoke.close()
+
+
+async def _pulse(child: Child) -> None:
+    """While the event loop turns."""
+    while True:
+        child.alive()
+        await asyncio.sleep(ALIVE_INTERVAL)
 
 
 def _connect(config: ProcessConfig) -> AsyncSpoke[ToScheduler, ToFrontend]:

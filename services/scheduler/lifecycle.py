@@ -39,8 +39,14 @@ class Lifecycle:
     """
 
     def __init__(
-        self, limits: Limits, fingerprint: bytes, metrics: Metrics, clock: Callable[[], float]
+        self,
+        limits: Limits,
+        fingerprint: bytes,
+        metrics: Metrics,
+        clock: Callable[[], float],
+        last_number: int = 0,
     ) -> None:
+        self._fingerprint = fingerprint
         self.limits = limits
         self.metrics = metrics
         self.clock = clock
@@ -48,7 +54,7 @@ class Lifecycle:
         self.slots = Slots(limits)
         self.outbox = Outbox()
         self.waiting = WaitingQueue()
-        self.gate = GrammarGate()
+        self.gate = GrammarGate(last_number)
         self.requests: dict[bytes, Request] = {}
         self.running: dict[int, Request] = {}
         self.filling: dict[int, Request] = {}
@@ -88,6 +94,19 @@ class Lifecycle:
         request.num_preemptions += 1
         self.waiting.add(request)
         self.metrics.on_preemption()
+
+    def replay(self) -> None:
+        """All that the workers had is gone: cache, grammars, tokens in flight."""
+        self.flights.clear()
+        for request in list(self.running.values()):
+            self._leave(request, publish=False)
+            self.waiting.add(request)
+        for request in self.requests.values():
+            request.pending = 0
+        self.kv = KVBlocks(self.limits, self._fingerprint)
+        for request in self.gate.replay():
+            self.waiting.discard(request)
+        self.metrics.on_replay()
 
     def finish(
         self,

@@ -55,6 +55,7 @@ COUNTERS: dict[str, str] = {
     "prefix_cache_queries": "Tokens looked up in the prefix cache.",
     "prefix_cache_hits": "Tokens found in the prefix cache.",
     "num_preemptions": "Requests preempted.",
+    "worker_restarts": "Groups of workers that took over from one that died.",
 }
 FINISH_REASONS = ("stop", "length", "abort", "error", "repetition")
 IDLE = EngineStats(step=0, running=0, waiting=0, blocks_used=0, blocks_total=0)
@@ -92,6 +93,9 @@ class Metrics(Collector):
 
     def on_preemption(self) -> None:
         self._counts["num_preemptions"] += 1
+
+    def on_replay(self) -> None:
+        self._counts["worker_restarts"] += 1
 
     def on_rejection(self) -> None:
         self._rejected += 1

@@ -12,6 +12,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -112,6 +113,9 @@ class ChildProcess:
         self.name = f"{config.role}-{config.index}"
         self.index = config.index
         self.process = process
+        self.started = self._heard = time.monotonic()
+        self.doomed = False
+        """It is to die: its end is no accident."""
         self.info: dict[str, Any] | None = None
         """What it said with "ready"; None before."""
         self.status_fd = status_fd
@@ -134,6 +138,7 @@ class ChildProcess:
             return []
         if not data:
             return None
+        self._heard = time.monotonic()
         *lines, self._unread = (self._unread + data).split(b"\n")
         return [status for line in lines if (status := self._decode(line))]
 
@@ -143,6 +148,10 @@ class ChildProcess:
         except msgspec.DecodeError:
             log.warning("%s wrote a malformed status line", self.name)
             return None
+
+    def silence(self, now: float) -> float:
+        """Seconds since the last sign of life; none is due of a child that is not ready yet."""
+        return now - self._heard if self.info is not None else 0.0
 
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)

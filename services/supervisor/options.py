@@ -214,6 +214,12 @@ OPTIONS = (
         parse=number,
     ),
     Option(
+        "hang_timeout",
+        SERVER,
+        "Seconds without progress after which a process is killed and started again.",
+        parse=number,
+    ),
+    Option(
         "max_queued_requests",
         SERVER,
         "Requests waiting or running above which new ones get 503.",

@@ -50,12 +50,20 @@ class ResultSender:
     def __init__(self, directory: Path, device: torch.device) -> None:
         self._on_gpu = device.type == "cuda"
         self._queue: queue.SimpleQueue[Copying | None] = queue.SimpleQueue()
+        self._num_put = self._num_sent = self._last_sent = 0
         self._thread = threading.Thread(target=self._run, args=(directory,), name="results")
         self._thread.daemon = True
         self._thread.start()
 
+    def advances(self) -> bool:
+        """Whether results went out since the last call, or none is due."""
+        sent, last = self._num_sent, self._last_sent
+        self._last_sent = sent
+        return sent > last or sent == self._num_put
+
     def put(self, launched: Launched) -> None:
         """Start the step's device-to-host copies and queue it."""
+        self._num_put += 1
         host = on_host(launched)
         done = None
         if self._on_gpu:
@@ -73,6 +81,7 @@ class ResultSender:
         try:
             while (copying := self._queue.get()) is not None:
                 spoke.send(finish(copying))
+                self._num_sent += 1
             spoke.close()
         except Exception:
             log.exception("the result thread failed")

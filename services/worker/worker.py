@@ -37,6 +37,7 @@ from octavo.shared.config import WORKER_SOCKET, EngineConfig
 from octavo.shared.errors import ConfigError
 from octavo.shared.grammar.helper import HelperConfig
 from octavo.shared.messages import (
+    Adopt,
     DropGrammar,
     PrepareGrammar,
     StepPlan,
@@ -50,6 +51,7 @@ from octavo.shared.transport import Spoke
 log = logging.getLogger(__name__)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 SWITCH_SECONDS = 2e-4
+IDLE_SECONDS = 0.25
 
 Runner = ModelRunner | PoolingRunner
 
@@ -63,7 +65,8 @@ def main(child: Child, phases: Phases) -> None:
         spoke: Spoke[WorkerReady, ToWorker] = Spoke(
             directory, WORKER_SOCKET, f"rank-{rank}".encode(), ToWorker, strict=True
         )
-        spoke.send(WorkerReady(rank=rank, num_blocks=num_blocks))
+        here = WorkerReady(rank=rank, num_blocks=num_blocks, epoch=child.config.epoch)
+        spoke.send(here)
         child.ready(
             compiled=counter.compiled, from_cache=counter.from_cache, cache=counter.directory
         )
@@ -72,17 +75,35 @@ def main(child: Child, phases: Phases) -> None:
             log.info("%s", f"{phases}; {counter}" if counter.directory else phases)
         results = ResultSender(directory, runner.device) if rank == 0 else None
         trace = child.config.server.engine.trace if rank == 0 else None
-        serve(spoke, TracedRunner(runner, trace) if trace else runner, results)
+
+        def idle() -> None:
+            spoke.send(here)
+
+        def turn() -> None:
+            if results is None or results.advances():
+                child.alive()
+
+        serve(spoke, TracedRunner(runner, trace) if trace else runner, results, turn, idle)
 
 
 def serve(
     spoke: Spoke[WorkerReady, ToWorker],
     runner: Runner | TracedRunner,
     results: ResultSender | None,
+    turn: Callable[[], None],
+    idle: Callable[[], None],
 ) -> None:
-    """The loop: take a plan, enqueue it, hand its results to the sender. Only rank 0 sends."""
-    while not isinstance(message := spoke.receive(), Stop):
+    """The loop: take a plan, enqueue it, hand its results to the sender. Only rank 0 sends.
+
+    `turn` is called every time around, `idle` when there was nothing to do for IDLE_SECONDS.
+    """
+    while not isinstance(message := spoke.receive(IDLE_SECONDS), Stop):
+        turn()
         match message:
+            case None:
+                idle()
+            case Adopt():
+                runner.grammars.forget()
             case StepPlan():
                 launched = runner.execute(message)
                 if results is not None:
@@ -103,7 +124,10 @@ def build_runner(child: Child, phases: Phases, counter: CompileCounter) -> tuple
     if device.type == "cuda":
         counter.install()
     parallel = Parallel.create(
-        rank, config.tensor_parallel_size, device, child.config.path / "rendezvous"
+        rank,
+        config.tensor_parallel_size,
+        device,
+        child.config.path / f"rendezvous-{child.config.epoch}",
     )
     pooling = child.config.model.pooling
     model_config = load_config(config.model, pooling)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from sched_fake_worker import FakeWorker, expected_output
-from sched_harness import VOCAB, limits_of, request_id, submit_of
+from sched_harness import VOCAB, here, limits_of, request_id, submit_of
 
 from octavo.services.scheduler.engine import MESSAGES_PER_TURN, Engine
 from octavo.services.scheduler.scheduler import Scheduler
-from octavo.services.scheduler.worker_group import WorkerGroup
+from octavo.services.scheduler.worker_group import Joined
 from octavo.shared.messages import (
     Abort,
+    Adopt,
     EngineStats,
     FromWorker,
     Hello,
@@ -39,7 +40,7 @@ class World:
         self.now = 100.0
         self.frontends: MemoryHub[ToFrontend, ToScheduler] = MemoryHub()
         self.workers: MemoryHub[ToWorker, FromWorker] = MemoryHub()
-        self.group = WorkerGroup(self.workers, num_ranks)
+        self.group = here(self.workers, num_ranks)
         scheduler = Scheduler(LIMITS, clock=lambda: self.now)
         self.engine = Engine(scheduler, self.frontends, self.group, clock=lambda: self.now)
         self.worker = FakeWorker(num_blocks=32, block_size=4, max_num_seqs=4, vocab=VOCAB)
@@ -107,10 +108,11 @@ def test_every_rank_gets_the_plan_and_the_stop() -> None:
 
 def test_the_group_is_ready_with_its_smallest_rank() -> None:
     world = World(num_ranks=2)
-    world.workers.inbox.append((b"rank-1", WorkerReady(rank=1, num_blocks=7)))
-    assert world.group.check_ready() is None
-    world.workers.inbox.append((b"rank-0", WorkerReady(rank=0, num_blocks=9)))
-    assert world.group.check_ready() == 7
+    world.workers.inbox.append((b"rank-1", WorkerReady(rank=1, num_blocks=7, epoch=2)))
+    assert world.group.receive() is None and not world.group.present
+    world.workers.inbox.append((b"rank-0", WorkerReady(rank=0, num_blocks=9, epoch=2)))
+    assert world.group.receive() == Joined(7) and world.group.present
+    assert [type(message) for _, message in world.workers.sent] == [Adopt, Adopt]
 
 
 def test_other_messages_of_workers_are_passed_over() -> None:

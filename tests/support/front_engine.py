@@ -16,8 +16,8 @@ import httpx
 
 from octavo.services.frontend.app import create_app
 from octavo.services.frontend.engine_client import EngineClient
-from octavo.services.frontend.http_limits import WIRE
 from octavo.services.frontend.grammar_compiler import GrammarCompiler
+from octavo.services.frontend.http_limits import WIRE
 from octavo.services.frontend.parsers.registry import Parsers
 from octavo.services.frontend.service import Service
 from octavo.shared.config import EngineConfig, ModelInfo, ServerConfig

@@ -13,18 +13,23 @@ from octavo.services.scheduler.limits import Limits
 from octavo.services.scheduler.prefill_share import prefill_share
 from octavo.services.scheduler.request import Request
 from octavo.services.scheduler.scheduler import Scheduler
+from octavo.services.scheduler.worker_group import Joined, WorkerGroup
 from octavo.shared.messages import (
     Finished,
+    FromWorker,
     GrammarReady,
     Outputs,
     PrepareGrammar,
     StepPlan,
     Submit,
+    ToWorker,
+    WorkerReady,
     pack,
     unpack,
     unpack_floats,
 )
 from octavo.shared.sampling import SamplingParams
+from octavo.shared.transport import MemoryHub
 
 VOCAB = 50
 PEER = b"frontend-0"
@@ -252,3 +257,25 @@ class Harness:
         assert self.backlog_of(begun) + life.waiting.num_tokens == self.backlog()
         cache = life.kv.cache
         assert {cache._block_of[key]: key for key in cache._block_of} == cache._key_of
+
+
+def here(hub: MemoryHub[ToWorker, FromWorker], num_ranks: int, num_blocks: int = 32) -> WorkerGroup:
+    """A group of workers that has joined."""
+    group = WorkerGroup(hub, num_ranks)
+    join(hub, group, num_ranks, num_blocks=num_blocks)
+    return group
+
+
+def join(
+    hub: MemoryHub[ToWorker, FromWorker],
+    group: WorkerGroup,
+    num_ranks: int,
+    *,
+    epoch: int = 1,
+    num_blocks: int = 32,
+) -> None:
+    for rank in range(num_ranks):
+        ready = WorkerReady(rank=rank, num_blocks=num_blocks, epoch=epoch)
+        hub.inbox.append((b"rank-%d" % rank, ready))
+    assert group.receive() == Joined(num_blocks)
+    hub.sent.clear()
