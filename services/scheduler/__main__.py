@@ -30,17 +30,23 @@ def main(child: Child) -> None:
     workers: Hub[ToWorker, FromWorker] = Hub(config.path, WORKER_SOCKET, FromWorker)
     group = WorkerGroup(workers, config.server.engine.tensor_parallel_size)
     wakeups.watch(workers.socket)
-    joined = group.receive()
-    while joined is None and not wakeups.stopping:
-        wakeups.wait(None)
-        joined = group.receive()
-    if isinstance(joined, Joined):
+    if (joined := _joined(group, wakeups)) is not None:
         wakeups.watch(frontends.socket)
         _serve(child, Limits.of(config, joined.num_blocks), frontends, group, wakeups)
     group.stop()
     workers.socket.close(linger=LINGER_MS)
     frontends.socket.close(linger=LINGER_MS)
     zmq.Context.instance().term()
+
+
+def _joined(group: WorkerGroup, wakeups: Wakeups) -> Joined | None:
+    """Wait for the workers; None: we are to stop. What they answer to another is passed over."""
+    while not wakeups.stopping:
+        while (message := group.receive()) is not None:
+            if isinstance(message, Joined):
+                return message
+        wakeups.wait(None)
+    return None
 
 
 def _serve(

@@ -185,13 +185,59 @@ def test_a_flood_of_messages_is_taken_in_portions() -> None:
     assert world.engine.turn() > 0.0
 
 
-def test_a_second_hello_drops_the_requests_of_the_first() -> None:
+def test_a_new_incarnation_drops_the_requests_of_the_old() -> None:
     world = World()
-    world.say(ONE, Hello())
+    world.say(ONE, Hello(incarnation=1))
     world.say(ONE, submit_of(0, [1]))
     world.engine.turn()
-    world.say(ONE, Hello())
+    world.say(ONE, Hello(incarnation=1))
+    world.engine.turn()
+    assert world.engine._stats().running == 1
+    world.say(ONE, Hello(incarnation=2))
     world.engine.turn()
     last = world.heard(EngineStats)[-1][1]
     assert isinstance(last, EngineStats) and last.running == last.waiting == 0
     assert not world.heard(Outputs)
+
+
+def test_without_workers_requests_wait() -> None:
+    world = World()
+    world.say(ONE, Hello())
+    world.say(ONE, submit_of(0, [1, 2, 3]))
+    world.engine.turn()
+    world.engine.lost_workers()
+    world.workers.sent.clear()
+    world.say(ONE, submit_of(1, [1]))
+    world.engine.turn()
+    stats = world.heard(EngineStats)[-1][1]
+    assert isinstance(stats, EngineStats) and stats.degraded
+    assert not world.workers.sent
+    world.workers.inbox.append((b"rank-0", WorkerReady(rank=0, num_blocks=32, epoch=2)))
+    world.engine.turn()
+    kinds = [type(message) for _, message in world.workers.sent]
+    assert kinds == [Adopt, StepPlan, StepPlan]
+    stats = world.heard(EngineStats)[-1][1]
+    assert isinstance(stats, EngineStats) and not stats.degraded
+
+
+def test_a_sign_of_life_changes_nothing() -> None:
+    world = World()
+    world.say(ONE, submit_of(0, [1, 2, 3]))
+    world.engine.turn()
+    world.workers.sent.clear()
+    world.workers.inbox.append((b"rank-0", WorkerReady(rank=0, num_blocks=32, epoch=1)))
+    world.engine.turn()
+    assert all(isinstance(message, StepPlan) for _, message in world.workers.sent)
+
+
+def test_a_frontend_that_is_lost_frees_its_requests() -> None:
+    world = World()
+    for peer in (ONE, TWO):
+        world.say(peer, Hello())
+    world.say(ONE, submit_of(0, [1]))
+    world.say(TWO, submit_of(1, [1]))
+    world.engine.turn()
+    world.engine.lost_frontend(ONE)
+    world.engine.turn()
+    stats = world.engine._stats()
+    assert stats.running + stats.waiting == 1

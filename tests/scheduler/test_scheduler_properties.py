@@ -126,6 +126,39 @@ def test_any_load_with_aborts_at_any_time(
 
 
 @QUICK
+@given(
+    LIMITS, REQUESTS, st.sampled_from([1, 2]), st.integers(0, 40), st.randoms(use_true_random=False)
+)
+def test_no_token_is_lost_or_repeated_by_deaths(
+    changes: dict[str, Any],
+    specs: list[dict[str, Any]],
+    depth: int,
+    rarity: int,
+    rng: random.Random,
+) -> None:
+    """Whenever workers or scheduler are replaced, and whatever the dead still say."""
+    block_size = changes["block_size"]
+    harness = Harness(limits_of(**(changes | {"num_blocks": 64 // block_size + 8})), depth)
+    requests = submits(specs)
+    for submit in requests:
+        harness.submit(submit)
+        harness.compile()
+    deaths = 0
+    while harness.life.requests:
+        if deaths < 20 and rng.randrange(rarity + 2) == 0:
+            deaths += 1
+            rng.choice([harness.lose_workers, harness.lose_scheduler])(rng.random() < 0.5)
+        if not (harness.turn() if rng.random() < 0.7 else harness.dispatch()):
+            harness.compile()
+            harness.complete()
+    harness.drain()
+    check_outputs(harness, requests)
+    for submit in requests:
+        finished = harness.records[submit.request_id].finished
+        assert finished is not None and finished.reason in ("stop", "length")
+
+
+@QUICK
 @given(REQUESTS, LIMITS, LIMITS, st.permutations(range(14)))
 def test_output_depends_on_nothing_but_the_request(
     specs: list[dict[str, Any]], one: dict[str, Any], other: dict[str, Any], order: list[int]

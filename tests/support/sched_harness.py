@@ -6,6 +6,7 @@ import collections
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+import msgspec
 from sched_fake_worker import FakeWorker
 
 from octavo.services.scheduler.grammar_gate import GrammarGate
@@ -21,9 +22,11 @@ from octavo.shared.messages import (
     Outputs,
     PrepareGrammar,
     StepPlan,
+    StepResult,
     Submit,
     ToWorker,
     WorkerReady,
+    first_number,
     pack,
     unpack,
     unpack_floats,
@@ -72,13 +75,24 @@ class Record:
     """What a frontend saw of one request."""
 
     peer: bytes
+    submit: Submit
     token_ids: list[int] = field(default_factory=list)
     prompt_logprobs: list[int] = field(default_factory=list)
     """Ids of the prompt tokens from position 1 on, as their log-probabilities told them."""
-    wants_logprobs: bool = False
     cached_tokens: int | None = None
     finished: Finished | None = None
     vector: list[float] | None = None
+
+    @property
+    def wants_logprobs(self) -> bool:
+        return self.submit.sampling.logprobs is not None
+
+    def journal(self) -> Submit:
+        """What a frontend sends a scheduler that was started anew."""
+        positions = len(self.prompt_logprobs) + 1 if self.prompt_logprobs else 0
+        return msgspec.structs.replace(
+            self.submit, output_ids=pack(self.token_ids), prompt_logprobs_end=positions
+        )
 
 
 class Harness:
@@ -88,25 +102,66 @@ class Harness:
         self.limits = limits
         self.depth = depth
         self.now = 0.0
-        self.scheduler = Scheduler(limits, b"test", "tiny", clock=lambda: self.now)
-        self.life = self.scheduler._life
-        self.life.gate = GrammarGate(max_bytes=300_000, max_idle_bytes=150_000)
+        self._epoch = 0
+        self._start_scheduler()
         self.preparing: list[int] = []
         """Grammars that the worker has not reported yet."""
-        self.worker = FakeWorker(
+        self.worker = self._new_worker()
+        self.plans: collections.deque[StepPlan] = collections.deque()
+        self.late: list[StepResult] = []
+        """Of workers, or to a scheduler, that are no more."""
+        self.history: list[StepPlan] = []
+        self.records: dict[bytes, Record] = {}
+
+    def _start_scheduler(self) -> None:
+        self.scheduler = Scheduler(
+            self.limits, b"test", "tiny", clock=lambda: self.now, epoch=self._epoch
+        )
+        self.life = self.scheduler._life
+        last = first_number(self._epoch)
+        self.life.gate = GrammarGate(last, max_bytes=300_000, max_idle_bytes=150_000)
+
+    def _new_worker(self) -> FakeWorker:
+        limits = self.limits
+        worker = FakeWorker(
             num_blocks=limits.num_blocks,
             block_size=limits.block_size,
             max_num_seqs=limits.max_num_seqs,
             vocab=limits.vocab_size,
         )
-        self.worker.whole_prompts = limits.whole_prompts
-        self.plans: collections.deque[StepPlan] = collections.deque()
-        self.history: list[StepPlan] = []
-        self.records: dict[bytes, Record] = {}
+        worker.whole_prompts = limits.whole_prompts
+        return worker
+
+    def lose_workers(self, late: bool) -> None:
+        """Others take their place. `late`: the last results of the dead are still under way."""
+        if late:
+            self.late += [self.worker.run(plan) for plan in self.plans]
+        self.plans.clear()
+        self.preparing.clear()
+        step = self.scheduler.stats().step
+        self.worker = self._new_worker()
+        self.worker.adopt(step)
+        self.scheduler.replay(self.limits.num_blocks)
+        self._read(self.scheduler.take_outputs())
+        self.check()
+
+    def lose_scheduler(self, late: bool) -> None:
+        """The workers go on, and the frontends say again what they wait for."""
+        done = [self.worker.run(plan) for plan in self.plans]
+        self.late += done if late else []
+        self.plans.clear()
+        self.preparing.clear()
+        self._epoch += 1
+        self._start_scheduler()
+        self.worker.adopt(first_number(self._epoch))
+        for record in self.records.values():
+            if record.finished is None:
+                self.scheduler.add(record.peer, record.journal())
+        self._read(self.scheduler.take_outputs())
+        self.check()
 
     def submit(self, submit: Submit, peer: bytes = PEER) -> None:
-        wanted = submit.sampling.logprobs is not None
-        self.records.setdefault(submit.request_id, Record(peer, wants_logprobs=wanted))
+        self.records.setdefault(submit.request_id, Record(peer, submit))
         self.scheduler.add(peer, submit)
         self._read(self.scheduler.take_outputs())
 
@@ -181,6 +236,8 @@ class Harness:
         if not self.plans:
             return False
         self.now += 0.01
+        while self.late:
+            self._read(self.scheduler.update(self.late.pop(0)))
         self._read(self.scheduler.update(self.worker.run(self.plans.popleft())))
         self.check()
         return True
