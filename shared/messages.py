@@ -89,12 +89,7 @@ class Logprobs(Item):
 
 
 class Hello(Message):
-    """First message of a frontend, then its sign of life once a second: it receives EngineStats.
-
-    `incarnation`: drawn at its start. Another one than before knows of no requests.
-    """
-
-    incarnation: int = 0
+    """First message of a frontend, then its sign of life once a second: it receives EngineStats."""
 
 
 class Submit(Message):

@@ -37,6 +37,8 @@ LOST_FRONTEND = b"lost "
 """Supervisor to scheduler; followed by the frontend's name."""
 ALIVE_INTERVAL = 1.0
 """Seconds."""
+RETIRE = signal.SIGUSR2
+"""Supervisor to frontend: another has taken its place; accept nothing more, and end when done."""
 log = logging.getLogger(__name__)
 
 

@@ -65,7 +65,6 @@ class EngineClient:
         self._spoke = spoke
         self._clock = clock
         self._dead_seconds = dead_seconds
-        self._hello = Hello(incarnation=int.from_bytes(os.urandom(7)))
         self._epoch: int | None = None
         self._live: dict[bytes, Stream] = {}
         self._told: dict[Inbox, None] = {}
@@ -267,7 +266,7 @@ class EngineClient:
     async def _watch(self) -> None:
         """Signs of life to the engine, and an end to requests that it has forgotten."""
         while True:
-            await self._spoke.send(self._hello)
+            await self._spoke.send(Hello())
             await asyncio.sleep(HELLO_INTERVAL)
             if self._live and self._silence() > self._dead_seconds:
                 self._fail_all("The engine has stopped answering.")

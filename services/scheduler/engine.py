@@ -47,8 +47,7 @@ class Engine:
         self._frontends = frontends
         self._workers = workers
         self._clock = clock
-        self._known: dict[bytes, int] = {}
-        """Frontends, and which incarnation of each."""
+        self._known: set[bytes] = set()
         self._stats_due = clock()
         self._was_idle = True
 
@@ -79,19 +78,17 @@ class Engine:
                 text = self._scheduler.metrics_text()
                 self._frontends.send(peer, MetricsText(query_id=message.query_id, text=text))
             case Hello():
-                self._greet(peer, message.incarnation)
+                self._greet(peer)
 
-    def _greet(self, peer: bytes, incarnation: int) -> None:
-        if self._known.get(peer) != incarnation:
-            self.lost_frontend(peer)
-            self._known[peer] = incarnation
+    def _greet(self, peer: bytes) -> None:
+        if peer not in self._known:
+            self._known.add(peer)
             self._frontends.send(peer, self._stats())
 
     def lost_frontend(self, peer: bytes) -> None:
-        """It has died: nobody waits for its requests."""
-        if self._known.pop(peer, None) is not None:
-            log.warning("%s is gone: its requests are dropped", peer.decode(errors="replace"))
-            self._scheduler.abort_all(peer)
+        """It has ended: nobody waits for its requests."""
+        self._known.discard(peer)
+        self._scheduler.abort_all(peer)
 
     def lost_workers(self) -> None:
         """No plan goes out until others have come."""

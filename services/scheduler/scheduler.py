@@ -89,7 +89,7 @@ class Scheduler:
                     self._life.finish(request, "abort")
 
     def abort_all(self, peer: bytes) -> None:
-        """The frontend has restarted and knows of none of its requests: end them in silence."""
+        """The frontend is no more: end its requests in silence."""
         lost = [one.request_id for one in self._life.requests.values() if one.peer == peer]
         self.abort(peer, lost)
         self._life.outbox.discard(peer)

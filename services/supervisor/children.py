@@ -110,6 +110,7 @@ class ChildProcess:
         status_fd: int,
     ) -> None:
         self.role = config.role
+        self.config = config
         self.name = f"{config.role}-{config.index}"
         self.index = config.index
         self.process = process
@@ -148,6 +149,12 @@ class ChildProcess:
         except msgspec.DecodeError:
             log.warning("%s wrote a malformed status line", self.name)
             return None
+
+    @property
+    def state(self) -> str:
+        if self.doomed:
+            return "ending"
+        return "starting" if self.info is None else "ready"
 
     def silence(self, now: float) -> float:
         """Seconds since the last sign of life; none is due of a child that is not ready yet."""

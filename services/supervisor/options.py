@@ -207,6 +207,7 @@ OPTIONS = (
         parse=number,
     ),
     Option("frontends", SERVER, "HTTP processes.", alias="--api-server-count", parse=integer),
+    Option("admin_socket", SERVER, "Where `octavo admin` reaches the server.", metavar="PATH"),
     Option(
         "shutdown_timeout",
         SERVER,

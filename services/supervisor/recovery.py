@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 
 from octavo.services.supervisor.children import ChildProcess
 from octavo.services.supervisor.group import Event, Group, Plan
-from octavo.shared.process import GO, LOST_FRONTEND, LOST_WORKERS, Status
+from octavo.shared.process import GO, LOST_FRONTEND, LOST_WORKERS, RETIRE, Status
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +42,8 @@ class Recovery:
         self._listen_fd = listen_fd
         self._clock = clock
         self._restarts: collections.deque[float] = collections.deque()
+        self.num_restarts = 0
+        """Processes that died and were started again."""
 
     @property
     def complete(self) -> bool:
@@ -61,10 +63,34 @@ class Recovery:
             child.info = status.info
             child.tell(GO)
             seconds = self._clock() - child.started
-            log.info("%s is back after %.1f s", child.name, seconds)
+            log.info("%s is ready after %.1f s", child.name, seconds)
+            if child.role == "frontend":
+                self._retire_others(child)
         elif status.state == "failed":
             last = status.message.strip().splitlines()[-1:]
             log.error("%s failed: %s", child.name, "".join(last))
+
+    def restart_frontends(self) -> None:
+        """One after another they give way to a new one; the port stays open, no request is lost."""
+        for child in self._group.of("frontend"):
+            if not child.doomed:
+                self._start_frontend(child.index)
+
+    def restart_workers(self) -> None:
+        """Streams pause until new ones are there."""
+        for rank in self._group.of("worker"):
+            rank.doomed = True
+            rank.signal(signal.SIGKILL)
+
+    def _start_frontend(self, index: int) -> None:
+        self._group.start(self._plan.process("frontend", index), self._listen_fd)
+
+    def _retire_others(self, child: ChildProcess) -> None:
+        """Those whose place it takes."""
+        for other in self._group.of("frontend"):
+            if other.index == child.index and other is not child and not other.doomed:
+                other.doomed = True
+                other.signal(RETIRE)
 
     def _died(self, child: ChildProcess, how: str) -> None:
         if not child.doomed:
@@ -72,8 +98,9 @@ class Recovery:
             self._spend()
         match child.role:
             case "frontend":
-                self._group.tell("scheduler", LOST_FRONTEND + child.name.encode())
-                self._group.start(self._plan.process("frontend", child.index), self._listen_fd)
+                self._group.tell("scheduler", LOST_FRONTEND + child.config.peer.encode())
+                if not child.doomed:
+                    self._start_frontend(child.index)
             case "scheduler":
                 self._group.start(self._plan.process("scheduler", 0))
             case "worker":
@@ -82,14 +109,13 @@ class Recovery:
     def _end_workers(self) -> None:
         """The others are of no use. The next group starts when all have let go of the devices."""
         self._group.tell("scheduler", LOST_WORKERS)
-        for rank in self._group.of("worker"):
-            rank.doomed = True
-            rank.signal(signal.SIGKILL)
+        self.restart_workers()
         if not self._group.of("worker"):
             self._group.start_workers(self._plan)
 
     def _spend(self) -> None:
         now = self._clock()
+        self.num_restarts += 1
         self._restarts.append(now)
         while self._restarts[0] < now - WINDOW:
             self._restarts.popleft()

@@ -6,12 +6,16 @@ Until all are ready for the first time, a death ends the start; from then on `re
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import socket
 import sys
 import time
+from pathlib import Path
 from typing import Any, NoReturn
 
 from octavo.services.supervisor import listener as tcp
+from octavo.services.supervisor.admin import AdminSocket, Handler, default_path
 from octavo.services.supervisor.children import Spawner
 from octavo.services.supervisor.group import Group, Plan, private_directory
 from octavo.services.supervisor.progress import Progress
@@ -65,6 +69,7 @@ class Supervisor:
         self._group = Group(spawner)
         self._group.wake_on(signals.fd)
         self._recovery = Recovery(self._group, plan, listener.fileno())
+        self._admin = self._admin_socket()
         self._serving = False
 
     def run(self, started: float) -> int:
@@ -84,7 +89,32 @@ class Supervisor:
             self._stop(self._drain_patience())
             return CRASH_LOOP
         finally:
+            self._admin.close()
             self._group.close()
+
+    def _admin_socket(self) -> AdminSocket:
+        chosen = self._server.admin_socket
+        path = Path(chosen) if chosen else default_path(self._listener.getsockname()[1])
+        handlers: dict[str, Handler] = {
+            "status": self._status,
+            "restart-frontends": self._recovery.restart_frontends,
+            "restart-workers": self._recovery.restart_workers,
+            "drain": lambda: os.kill(os.getpid(), signal.SIGTERM),
+        }
+        admin = AdminSocket(path, handlers)
+        if admin.fileno() >= 0:
+            self._group.wake_on(admin.fileno())
+        return admin
+
+    def _status(self) -> dict[str, Any]:
+        now = time.monotonic()
+        children = [
+            {"name": child.name, "pid": child.process.pid, "state": child.state,
+             "seconds": round(now - child.started, 1)}
+            for child in self._group.children
+        ]  # fmt: skip
+        state = "ready" if self._recovery.complete else "degraded"
+        return {"state": state, "restarts": self._recovery.num_restarts, "processes": children}
 
     def _run(self, started: float) -> NoReturn:
         self._start()
@@ -101,6 +131,7 @@ class Supervisor:
             events = self._group.wait(WATCH_INTERVAL)
             self._signals.raise_if_received()
             self._recovery.handle(events)
+            self._admin.serve()
             if not self._recovery.kill_hung():
                 self._notifier.watchdog()
 

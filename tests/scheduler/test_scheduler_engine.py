@@ -185,21 +185,6 @@ def test_a_flood_of_messages_is_taken_in_portions() -> None:
     assert world.engine.turn() > 0.0
 
 
-def test_a_new_incarnation_drops_the_requests_of_the_old() -> None:
-    world = World()
-    world.say(ONE, Hello(incarnation=1))
-    world.say(ONE, submit_of(0, [1]))
-    world.engine.turn()
-    world.say(ONE, Hello(incarnation=1))
-    world.engine.turn()
-    assert world.engine._stats().running == 1
-    world.say(ONE, Hello(incarnation=2))
-    world.engine.turn()
-    last = world.heard(EngineStats)[-1][1]
-    assert isinstance(last, EngineStats) and last.running == last.waiting == 0
-    assert not world.heard(Outputs)
-
-
 def test_without_workers_requests_wait() -> None:
     world = World()
     world.say(ONE, Hello())
