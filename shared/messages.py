@@ -5,7 +5,7 @@ memory (`pack` and `unpack`). Four crossings, in the order of a request's life:
 
     frontend  -> scheduler   ToScheduler   Hello | Submit | Abort | MetricsQuery
     scheduler -> worker      ToWorker      Adopt | StepPlan | PrepareGrammar | DropGrammar | Stop
-    worker    -> scheduler   FromWorker    WorkerReady | GrammarReady | StepResult
+    worker    -> scheduler   FromWorker    WorkerReady | GrammarReady | StepResult | StepFailed
     scheduler -> frontend    ToFrontend    Outputs | EngineStats | MetricsText
 
 Any of them may die and come back while messages are under way. An *epoch* is the supervisor's
@@ -167,8 +167,8 @@ class StepPlan(Message):
 
 
 class Adopt(Message):
-    """First message of a scheduler to workers that it found running: all requests and grammars
-    of the one before are over."""
+    """All requests and grammars are over: a scheduler's first message to workers that it finds, and
+    its answer to StepFailed."""
 
 
 class Stop(Message):
@@ -234,6 +234,16 @@ class StepResult(Message):
     pooled: list[PooledRow] = []
 
 
+class StepFailed(Message):
+    """Instead of a StepResult: the step could not be computed, `memory`: for want of it.
+
+    Nor are the plans behind it. The worker waits for an Adopt.
+    """
+
+    step: int
+    memory: bool = False
+
+
 class GrammarReady(Message):
     """PrepareGrammar `number` has been carried out by this rank, or `failed`."""
 
@@ -242,7 +252,7 @@ class GrammarReady(Message):
     failed: bool = False
 
 
-FromWorker: TypeAlias = WorkerReady | GrammarReady | StepResult
+FromWorker: TypeAlias = WorkerReady | GrammarReady | StepResult | StepFailed
 
 
 # --- scheduler -> frontend ------------------------------------------------------------------
@@ -260,7 +270,8 @@ class Finished(Item):
 
     `stop_id`: the id of `stop_ids` that ended it (it is also the last emitted token).
     `error`: a code (`numerical_error`, `overloaded`, `too_long`, `constraint_error`,
-    `internal_error`) with `message`, when reason is "error".
+    `internal_error`, `out_of_memory`, `request_quarantined`) with `message`, where reason is
+    "error".
     """
 
     request_id: bytes

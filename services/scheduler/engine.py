@@ -16,6 +16,7 @@ from octavo.shared.messages import (
     MetricsQuery,
     MetricsText,
     Outputs,
+    StepFailed,
     StepResult,
     Submit,
     ToFrontend,
@@ -103,6 +104,9 @@ class Engine:
                     outputs += self._scheduler.update(message)
                 case GrammarReady():
                     self._scheduler.on_grammar(message)
+                case StepFailed():
+                    self._workers.start_over()
+                    self._scheduler.fail(message)
                 case Joined():
                     log.info("workers are here: what ran is computed again")
                     self._scheduler.replay(message.num_blocks)

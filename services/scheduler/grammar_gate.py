@@ -52,6 +52,12 @@ class GrammarGate:
         """Requests that wait."""
         return len(self._held) + sum(len(one.waiting) for one in self._grammars.values())
 
+    def has(self, request: Request) -> bool:
+        """Whether the request waits here."""
+        spec = request.sampling.grammar
+        grammar = None if spec is None else self._grammars.get(spec)
+        return request in self._held or (grammar is not None and request in grammar.waiting)
+
     def must_wait(self, request: Request) -> bool:
         """Take note of a new request; True: it waits here until `opened` returns it."""
         spec = request.sampling.grammar

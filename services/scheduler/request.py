@@ -57,6 +57,10 @@ class Request:
     token_time: float = 0.0
     pooled: bool = False
     """Its vector has arrived."""
+    num_failures: int = 0
+    """Failed steps in a row that it was in."""
+    is_held: bool = False
+    """Its trial has not begun (`trials`)."""
 
     @property
     def priority(self) -> int:

@@ -24,6 +24,7 @@ from octavo.shared.messages import (
     GrammarReady,
     Outputs,
     PrepareGrammar,
+    StepFailed,
     StepPlan,
     StepResult,
     Submit,
@@ -96,6 +97,8 @@ class Scheduler:
 
     def schedule(self) -> StepPlan | None:
         """The next plan, which must be sent to the workers; None when there is nothing to do."""
+        if self._life.trials.active:
+            self._life.go_on_with_trials()
         return self._planner.plan()
 
     def take_orders(self) -> list[PrepareGrammar | DropGrammar]:
@@ -116,7 +119,17 @@ class Scheduler:
         """
         if num_blocks < self._limits.num_blocks:
             raise RuntimeError(f"{num_blocks} KV blocks where {self._limits.num_blocks} were")
-        self._life.replay()
+        life = self._life
+        life.replay([rider for flight in life.flights for rider in life.riders(flight)], died=True)
+        self._metrics.on_worker_restart()
+
+    def fail(self, failed: StepFailed) -> None:
+        """A plan could not be computed: what runs begins again, those of the plan on trial."""
+        flights = self._life.flights
+        accused = self._life.riders(flights[0]) if flights else []
+        log.warning("a step of %d requests failed", len(accused))
+        self._life.replay(accused, died=False, memory=failed.memory)
+        self._metrics.on_failed_step()
 
     def update(self, result: StepResult) -> list[tuple[bytes, Outputs]]:
         """Take in the oldest plan's result; returns what to tell each frontend.
@@ -142,7 +155,7 @@ class Scheduler:
         return EngineStats(
             step=self._planner.step,
             running=len(self._life.running),
-            waiting=len(self._life.waiting) + len(self._life.gate),
+            waiting=self._life.num_waiting,
             blocks_used=pool.num_used,
             blocks_total=pool.num_blocks,
             epoch=self._epoch,

@@ -17,6 +17,7 @@ from octavo.shared.messages import (
     FromWorker,
     GrammarReady,
     PrepareGrammar,
+    StepFailed,
     StepPlan,
     StepResult,
     Stop,
@@ -56,12 +57,17 @@ class WorkerGroup:
     def broadcast(self, message: StepPlan | PrepareGrammar | DropGrammar) -> None:
         self._send(message)
 
-    def receive(self) -> StepResult | GrammarReady | Joined | None:
+    def start_over(self) -> None:
+        """The same workers, who forget what they were doing."""
+        self._answers.clear()
+        self._send(Adopt())
+
+    def receive(self) -> StepResult | StepFailed | GrammarReady | Joined | None:
         """The next result, what all ranks have answered, or news of the group; None: nothing."""
         while (item := self._hub.receive()) is not None:
             message = item[1]
             match message:
-                case StepResult():
+                case StepResult() | StepFailed():
                     return message
                 case GrammarReady():
                     if (ready := self._counted(message)) is not None:
@@ -82,7 +88,7 @@ class WorkerGroup:
         if len(self._num_blocks) < len(self._peers):
             return None
         self.present = True
-        self._send(Adopt())
+        self.start_over()
         return Joined(min(self._num_blocks.values()))
 
     def _counted(self, answer: GrammarReady) -> GrammarReady | None:

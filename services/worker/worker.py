@@ -1,4 +1,4 @@
-"""One rank: set up the device, the weights and the KV cache, then run plans until told to stop."""
+"""One rank: set up the device, the weights and the KV cache, then run plans (`loop`)."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from octavo.services.worker.kv_cache import (
     check_fit,
     count_blocks,
 )
+from octavo.services.worker.loop import Loop
 from octavo.services.worker.model_config import ModelConfig
 from octavo.services.worker.model_runner import ModelRunner
 from octavo.services.worker.parallel import Parallel
@@ -36,22 +37,13 @@ from octavo.services.worker.weights import blank_model, build_model, fill_model,
 from octavo.shared.config import WORKER_SOCKET, EngineConfig
 from octavo.shared.errors import ConfigError
 from octavo.shared.grammar.helper import HelperConfig
-from octavo.shared.messages import (
-    Adopt,
-    DropGrammar,
-    PrepareGrammar,
-    StepPlan,
-    Stop,
-    ToWorker,
-    WorkerReady,
-)
+from octavo.shared.messages import ToWorker, WorkerReady
 from octavo.shared.process import Child
 from octavo.shared.transport import Spoke
 
 log = logging.getLogger(__name__)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 SWITCH_SECONDS = 2e-4
-IDLE_SECONDS = 0.25
 
 Runner = ModelRunner | PoolingRunner
 
@@ -75,46 +67,9 @@ def main(child: Child, phases: Phases) -> None:
             log.info("%s", f"{phases}; {counter}" if counter.directory else phases)
         results = ResultSender(directory, runner.device) if rank == 0 else None
         trace = child.config.server.engine.trace if rank == 0 else None
-
-        def idle() -> None:
-            spoke.send(here)
-
-        def turn() -> None:
-            if results is None or results.advances():
-                child.alive()
-
-        serve(spoke, TracedRunner(runner, trace) if trace else runner, results, turn, idle)
-
-
-def serve(
-    spoke: Spoke[WorkerReady, ToWorker],
-    runner: Runner | TracedRunner,
-    results: ResultSender | None,
-    turn: Callable[[], None],
-    idle: Callable[[], None],
-) -> None:
-    """The loop: take a plan, enqueue it, hand its results to the sender. Only rank 0 sends.
-
-    `turn` is called every time around, `idle` when there was nothing to do for IDLE_SECONDS.
-    """
-    while not isinstance(message := spoke.receive(IDLE_SECONDS), Stop):
-        turn()
-        match message:
-            case None:
-                idle()
-            case Adopt():
-                runner.grammars.forget()
-            case StepPlan():
-                launched = runner.execute(message)
-                if results is not None:
-                    results.put(launched)
-            case PrepareGrammar():
-                runner.grammars.prepare(message)
-            case DropGrammar():
-                runner.grammars.drop(message)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # ending already
-    if results is not None:
-        results.close()
+        alone = child.config.server.engine.tensor_parallel_size == 1
+        serving = TracedRunner(runner, trace) if trace else runner
+        Loop(child, spoke, serving, here, results, alone).run()
 
 
 def build_runner(child: Child, phases: Phases, counter: CompileCounter) -> tuple[Runner, int]:

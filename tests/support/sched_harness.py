@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import msgspec
-from sched_fake_worker import FakeWorker
+from hypothesis import HealthCheck, settings
+from sched_fake_worker import FakeWorker, StepFails
 
 from octavo.services.scheduler.grammar_gate import GrammarGate
 from octavo.services.scheduler.limits import Limits
@@ -21,6 +22,7 @@ from octavo.shared.messages import (
     GrammarReady,
     Outputs,
     PrepareGrammar,
+    StepFailed,
     StepPlan,
     StepResult,
     Submit,
@@ -34,6 +36,12 @@ from octavo.shared.messages import (
 from octavo.shared.sampling import SamplingParams
 from octavo.shared.transport import MemoryHub
 
+QUICK = settings(
+    max_examples=60,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
 VOCAB = 50
 PEER = b"frontend-0"
 
@@ -103,11 +111,17 @@ class Harness:
         self.depth = depth
         self.now = 0.0
         self._epoch = 0
+        self.fatal: set[int] = set()
+        self.longest_batch = 1 << 30
         self._start_scheduler()
         self.preparing: list[int] = []
         """Grammars that the worker has not reported yet."""
         self.worker = self._new_worker()
         self.plans: collections.deque[StepPlan] = collections.deque()
+        self.trials = True
+        self.failing_kills = False
+        """What a step that fails does to its worker."""
+        self.num_deaths = 0
         self.late: list[StepResult] = []
         """Of workers, or to a scheduler, that are no more."""
         self.history: list[StepPlan] = []
@@ -130,7 +144,20 @@ class Harness:
             vocab=limits.vocab_size,
         )
         worker.whole_prompts = limits.whole_prompts
+        worker.fatal, worker.longest_batch = self.fatal, self.longest_batch
         return worker
+
+    def fail_step(self, plan: StepPlan) -> None:
+        """The plan could not be computed, nor are those behind it."""
+        if self.failing_kills:
+            self.lose_workers(late=False)
+            return
+        self.plans.clear()
+        self.preparing.clear()
+        self.worker.adopt(self.scheduler.stats().step)
+        self.scheduler.fail(StepFailed(plan.step, memory=True))
+        self._read(self.scheduler.take_outputs())
+        self.check()
 
     def lose_workers(self, late: bool) -> None:
         """Others take their place. `late`: the last results of the dead are still under way."""
@@ -141,6 +168,9 @@ class Harness:
         step = self.scheduler.stats().step
         self.worker = self._new_worker()
         self.worker.adopt(step)
+        self.num_deaths += 1
+        if not self.trials:
+            self.life.flights.clear()  # nobody is accused
         self.scheduler.replay(self.limits.num_blocks)
         self._read(self.scheduler.take_outputs())
         self.check()
@@ -210,7 +240,8 @@ class Harness:
 
     def backlog(self) -> int:
         """Tokens of prompts still to be computed, recounted."""
-        return self.backlog_of(set(self.life.requests.values()) - self.gated())
+        held = set(self.life.trials.held())
+        return self.backlog_of(set(self.life.requests.values()) - self.gated() - held)
 
     def backlog_of(self, requests: Iterable[Request]) -> int:
         """Of a preempted request, the outputs are prompt too."""
@@ -238,7 +269,13 @@ class Harness:
         self.now += 0.01
         while self.late:
             self._read(self.scheduler.update(self.late.pop(0)))
-        self._read(self.scheduler.update(self.worker.run(self.plans.popleft())))
+        plan = self.plans.popleft()
+        try:
+            result = self.worker.run(plan)
+        except StepFails:
+            self.fail_step(plan)
+            return True
+        self._read(self.scheduler.update(result))
         self.check()
         return True
 
@@ -308,7 +345,9 @@ class Harness:
         assert len(life.running) + life.slots.num_vacant == self.limits.max_num_seqs
         assert all(request.slot == slot for slot, request in life.running.items())
         waiting = sum(request.slot < 0 for request in life.requests.values())
-        assert waiting == len(life.waiting) + len(life.gate)
+        assert waiting == life.num_waiting
+        held = set(life.trials.held())
+        assert held == {one for one in life.requests.values() if one.is_held}
         assert len(self.gated()) == len(life.gate)
         begun = life.filling.values()
         assert self.backlog_of(begun) + life.waiting.num_tokens == self.backlog()
