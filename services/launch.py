@@ -17,6 +17,7 @@ usage: octavo serve [MODEL] [flags]    serve a model over HTTP (octavo serve --h
        octavo compile [MODEL] [flags]  compile the kernels that serving with these flags needs
        octavo run-batch -i FILE -o FILE [MODEL | --url URL] [flags]
                                        answer a file of requests (octavo run-batch --help)
+       octavo admin COMMAND            ask a running server (octavo admin --help)
        octavo --version
 """
 BAD_USAGE = 2
@@ -35,6 +36,8 @@ def run(argv: list[str], environ: Mapping[str, str]) -> int:
             return fill_kernel_cache(rest, environ)
         case ["run-batch", *rest]:
             return answer_batch(rest, environ)
+        case ["admin", *rest]:
+            return administer(rest)
         case ["--version" | "version"]:
             print(f"octavo {VERSION}")
             return 0
@@ -46,7 +49,8 @@ def run(argv: list[str], environ: Mapping[str, str]) -> int:
 
 
 def serve(argv: list[str], environ: Mapping[str, str]) -> int:
-    """`octavo serve`: 0 stopped on request, 1 a child died, 2 bad settings, 75 port in use."""
+    """`octavo serve`: 0 stopped on request, 1 a bug, 2 bad settings, 70 a crash loop, 75 port in
+    use."""
     started = time.monotonic()
     from octavo.services.supervisor import listener
     from octavo.services.supervisor.children import Spawner
@@ -102,6 +106,18 @@ def answer_batch(argv: list[str], environ: Mapping[str, str]) -> int:
 
     _leave_when_told(INCOMPLETE)
     return run_batch(argv, environ)
+
+
+def administer(argv: list[str]) -> int:
+    """`octavo admin`: 0 done, 2 no server answers."""
+    from octavo.services.supervisor.admin_command import admin
+    from octavo.services.supervisor.supervisor import explain
+
+    try:
+        return admin(argv)
+    except StartError as error:
+        explain(error)
+        return error.exit_code
 
 
 def _leave_when_told(code: int) -> None:

@@ -66,6 +66,8 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     engine: EngineConfig
     host: str = "127.0.0.1"
     port: int = 8000
+    admin_socket: str | None = None
+    """Where `octavo admin` reaches the server; None: by the port, in the directory for such."""
     frontends: int = 1
     served_model_name: list[str] = []
     """Names answered in `model`; the first is echoed."""
@@ -82,8 +84,10 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     sse_keep_alive_interval: float = 15.0
     """Seconds of silence after which a stream gets a comment line; proxies close what stays silent
     (nginx: after 60 s)."""
-    shutdown_timeout: float = 10.0
+    shutdown_timeout: float = 30.0
     """Seconds that requests in flight get to finish after SIGTERM."""
+    hang_timeout: float = 30.0
+    """Seconds without progress after which a process is killed, and started again."""
     max_queued_requests: int = 4096
     """Requests waiting or running, per server; above it 503."""
     strict_requests: bool = False
@@ -119,6 +123,13 @@ class ProcessConfig(msgspec.Struct, frozen=True, kw_only=True):
     server: ServerConfig
     model: ModelInfo
     log_level: str = "INFO"
+    epoch: int = 0
+    """The number of this start, larger than all before; the workers of a group share one."""
+
+    @property
+    def peer(self) -> str:
+        """This frontend's name at the scheduler: of no other, before or after."""
+        return f"{self.role}-{self.index}.{self.epoch}"
 
     @property
     def path(self) -> Path:
@@ -126,6 +137,6 @@ class ProcessConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 FRONTEND_SOCKET = "frontend.ipc"
-"""Hub of the scheduler; spokes are named frontend-<index> (the library: library-0)."""
+"""Hub of the scheduler; spokes are named frontend-<index>.<epoch> (the library: library-0)."""
 WORKER_SOCKET = "worker.ipc"
 """Hub of the scheduler; spokes are named rank-<rank>."""

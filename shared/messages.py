@@ -4,9 +4,13 @@ Numbers travel column-wise: a `bytes` field documented as `int32[n]` is the arra
 memory (`pack` and `unpack`). Four crossings, in the order of a request's life:
 
     frontend  -> scheduler   ToScheduler   Hello | Submit | Abort | MetricsQuery
-    scheduler -> worker      ToWorker      StepPlan | PrepareGrammar | DropGrammar | Stop
-    worker    -> scheduler   FromWorker    WorkerReady | GrammarReady | StepResult
+    scheduler -> worker      ToWorker      Adopt | StepPlan | PrepareGrammar | DropGrammar | Stop
+    worker    -> scheduler   FromWorker    WorkerReady | GrammarReady | StepResult | StepFailed
     scheduler -> frontend    ToFrontend    Outputs | EngineStats | MetricsText
+
+Any of them may die and come back while messages are under way. An *epoch* is the supervisor's
+number of a start, larger than those of all starts before it. A scheduler counts its steps and
+grammars from `first_number(epoch)`, so that no answer to the dead is taken for one to the living.
 """
 
 from __future__ import annotations
@@ -33,6 +37,11 @@ INVALID_TOKEN = -2
 """In StepResult.token_ids: the row's logits held NaN; the request must end with an error."""
 STUCK_TOKEN = -3
 """In StepResult.token_ids: the request's constraints left no id; it must end with an error."""
+
+
+def first_number(epoch: int) -> int:
+    """Where a scheduler begins to count."""
+    return epoch << 32
 
 
 def pack(values: Any) -> bytes:
@@ -80,7 +89,7 @@ class Logprobs(Item):
 
 
 class Hello(Message):
-    """First message of a frontend: from now on it receives EngineStats."""
+    """First message of a frontend, then its sign of life once a second: it receives EngineStats."""
 
 
 class Submit(Message):
@@ -90,6 +99,9 @@ class Submit(Message):
     `arrival_time`: CLOCK_MONOTONIC seconds. Lower `priority` goes first. `cache_salt` separates
     prefix-cache tenants. `num_choices`: n of the request, said with its first sequence; 0 with
     the others, so that it is counted once. `pooling`: a vector is wanted, and no token.
+
+    Of a request that an earlier scheduler began: `output_ids` int32[outputs so far], and
+    `prompt_logprobs_end`, the prompt positions whose log-probabilities have arrived.
     """
 
     request_id: bytes
@@ -100,6 +112,8 @@ class Submit(Message):
     cache_salt: str = ""
     num_choices: int = 1
     pooling: PoolingParams | None = None
+    output_ids: bytes = b""
+    prompt_logprobs_end: int = 0
 
 
 class Abort(Message):
@@ -152,6 +166,11 @@ class StepPlan(Message):
     append_blocks: bytes = b""
 
 
+class Adopt(Message):
+    """All requests and grammars are over: a scheduler's first message to workers that it finds, and
+    its answer to StepFailed."""
+
+
 class Stop(Message):
     """Finish what is in flight and exit."""
 
@@ -169,15 +188,19 @@ class DropGrammar(Message):
     number: int
 
 
-ToWorker: TypeAlias = StepPlan | PrepareGrammar | DropGrammar | Stop
+ToWorker: TypeAlias = Adopt | StepPlan | PrepareGrammar | DropGrammar | Stop
 
 
 # --- worker -> scheduler --------------------------------------------------------------------
 
 
 class WorkerReady(Message):
+    """Said at the start, and from then on as a sign of life whenever there is nothing to do: a
+    scheduler that is started later hears of the workers by it. `epoch`: of the whole group."""
+
     rank: int
     num_blocks: int
+    epoch: int = 0
 
 
 class PromptLogprobs(Item):
@@ -211,6 +234,16 @@ class StepResult(Message):
     pooled: list[PooledRow] = []
 
 
+class StepFailed(Message):
+    """Instead of a StepResult: the step could not be computed, `memory`: for want of it.
+
+    Nor are the plans behind it. The worker waits for an Adopt.
+    """
+
+    step: int
+    memory: bool = False
+
+
 class GrammarReady(Message):
     """PrepareGrammar `number` has been carried out by this rank, or `failed`."""
 
@@ -219,7 +252,7 @@ class GrammarReady(Message):
     failed: bool = False
 
 
-FromWorker: TypeAlias = WorkerReady | GrammarReady | StepResult
+FromWorker: TypeAlias = WorkerReady | GrammarReady | StepResult | StepFailed
 
 
 # --- scheduler -> frontend ------------------------------------------------------------------
@@ -237,7 +270,8 @@ class Finished(Item):
 
     `stop_id`: the id of `stop_ids` that ended it (it is also the last emitted token).
     `error`: a code (`numerical_error`, `overloaded`, `too_long`, `constraint_error`,
-    `internal_error`) with `message`, when reason is "error".
+    `internal_error`, `out_of_memory`, `request_quarantined`) with `message`, where reason is
+    "error".
     """
 
     request_id: bytes
@@ -279,13 +313,18 @@ class Outputs(Message):
 
 
 class EngineStats(Message):
-    """Sent to every frontend at least once a second: the evidence behind /health and /load."""
+    """Sent to every frontend at least once a second: the evidence behind /health and /load.
+
+    `epoch`: the scheduler's; a new one knows of no requests. `degraded`: there are no workers now.
+    """
 
     step: int
     running: int
     waiting: int
     blocks_used: int
     blocks_total: int
+    epoch: int = 0
+    degraded: bool = False
 
 
 class MetricsText(Message):

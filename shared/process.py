@@ -1,8 +1,9 @@
 """The child's side of the life between supervisor and process.
 
 A child inherits two pipes. On *control* it reads its `ProcessConfig` as one line of JSON, later
-"go" lines; end of file there means that the parent is gone. On *status* it writes one JSON
-line per event: loading(done, total), ready(info), failed(exit_code, message).
+"go" when all are ready, and news of the others ("lost workers"); end of file there means that the
+parent is gone. On *status* it writes one JSON line per event: loading(done, total), ready(info),
+alive (once a second, by the loop whose standstill would matter), failed(exit_code, message).
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ import ctypes
 import gc
 import logging
 import os
+import select
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -28,6 +31,14 @@ from octavo.shared.log import setup_logging
 PR_SET_PDEATHSIG = 1
 ENGINE_GONE = signal.SIGUSR1
 """Supervisor to frontend, before SIGTERM: nobody will answer the requests in flight."""
+GO = b"go"
+LOST_WORKERS = b"lost workers"
+LOST_FRONTEND = b"lost "
+"""Supervisor to scheduler; followed by the frontend's name."""
+ALIVE_INTERVAL = 1.0
+"""Seconds."""
+RETIRE = signal.SIGUSR2
+"""Supervisor to frontend: another has taken its place; accept nothing more, and end when done."""
 log = logging.getLogger(__name__)
 
 
@@ -35,7 +46,7 @@ class Status(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One line on the status pipe."""
 
     state: str
-    """loading | ready | failed"""
+    """loading | ready | alive | failed"""
     phase: str = ""
     """loading: what is going on ("weights", "graphs")."""
     done: int = 0
@@ -55,6 +66,9 @@ class Child:
         self._status = os.fdopen(status_fd, "wb", buffering=0)
         self.config = msgspec.json.decode(_read_line(self._control), type=ProcessConfig)
         self._go = threading.Event()
+        self._alive_due = 0.0
+        self.on_news: Callable[[bytes], None] = lambda line: None
+        """Called from a thread with each line after "go"."""
 
     def progress(self, phase: str, done: int, total: int, unit: str = "") -> None:
         self._report(Status(state="loading", phase=phase, done=done, total=total, unit=unit))
@@ -64,6 +78,13 @@ class Child:
         gc.collect()
         gc.freeze()
         self._report(Status(state="ready", info=info))
+
+    def alive(self) -> None:
+        """Say that this process gets on; costs nothing when it was said lately."""
+        now = time.monotonic()
+        if now >= self._alive_due and select.select([], [self._status], [], 0)[1]:
+            self._alive_due = now + ALIVE_INTERVAL
+            self._report(Status(state="alive"))
 
     def failed(self, error: BaseException) -> int:
         """Report why the start failed; returns the exit code."""
@@ -82,8 +103,11 @@ class Child:
         threading.Thread(target=self._watch, name="parent-watch", daemon=True).start()
 
     def _watch(self) -> None:
-        while _read_line(self._control):
-            self._go.set()
+        while line := _read_line(self._control):
+            if line == GO:
+                self._go.set()
+            else:
+                self.on_news(line)
         os._exit(1)
 
     def _report(self, status: Status) -> None:

@@ -77,6 +77,8 @@ class Hub(Generic[S, R]):
     def __init__(self, directory: Path, name: str, receives: Any) -> None:
         self._codec: Codec[R] = Codec(receives)
         self.socket = _open(zmq.ROUTER)
+        # A peer that was killed may come back under its name before its end is noticed here.
+        self.socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
         self.socket.bind(address(directory, name))
 
     def send(self, peer: bytes, message: S) -> None:

@@ -17,14 +17,17 @@ from octavo.services.frontend.engine_client import HEALTHY_SECONDS, EngineClient
 from octavo.services.frontend.grammar_compiler import GrammarCompiler
 from octavo.services.frontend.parsers.registry import Parsers
 from octavo.services.frontend.peers import Peers
-from octavo.services.frontend.server import create_server, serve
+from octavo.services.frontend.server import Ending, create_server, serve
 from octavo.services.frontend.service import Service
 from octavo.shared.config import FRONTEND_SOCKET, ProcessConfig
 from octavo.shared.grammar.helper import HelperConfig
 from octavo.shared.messages import ToFrontend, ToScheduler
-from octavo.shared.process import ENGINE_GONE, Child, run_child
+from octavo.shared.process import ALIVE_INTERVAL, ENGINE_GONE, RETIRE, Child, run_child
 from octavo.shared.text.tokenizer import Tokenizer
 from octavo.shared.transport import AsyncSpoke
+
+RESTART_SECONDS = 30.0
+"""In which a scheduler that hung is back."""
 
 
 def main(child: Child) -> None:
@@ -41,14 +44,17 @@ async def _run(child: Child, listener: socket.socket, tokenizer: Tokenizer) -> N
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    retire = asyncio.Event()
+    loop.add_signal_handler(RETIRE, retire.set)
     spoke = _connect(child.config)
-    engine = EngineClient(spoke)
+    engine = EngineClient(spoke, dead_seconds=child.config.server.hang_timeout + RESTART_SECONDS)
     # What is in flight cannot finish any more: it ends at once, with an error.
     loop.add_signal_handler(ENGINE_GONE, engine.close, "The engine has stopped.")
     # A broken line to the scheduler must not go unnoticed: it ends the server.
     listening = asyncio.create_task(engine.run())
     listening.add_done_callback(lambda task: stop.set())
     child.ready()
+    pulse = asyncio.create_task(_pulse(child))
     await _first_of(stop, _when_told_to_go(child))
     # The engine reports every second: the first client should not find it unseen.
     await _first_of(stop, engine.seen, timeout=HEALTHY_SECONDS)
@@ -61,16 +67,25 @@ async def _run(child: Child, listener: socket.socket, tokenizer: Tokenizer) -> N
         several = server.frontends > 1
         peers = Peers(child.config.path if several else None, child.config.index)
         app = create_app(Service(server, model, tokenizer, engine, grammars, parsers), peers)
-        uvicorn_server = create_server(app, server.shutdown_timeout)
+        uvicorn_server = create_server(app)
         sockets = [listener, *peers.listeners()]
-        await serve(uvicorn_server, sockets, engine, stop, server.shutdown_timeout)
+        ending = Ending(stop, retire, server.shutdown_timeout)
+        await serve(uvicorn_server, sockets, engine, ending)
         await grammars.close()
     await _end(listening)
+    pulse.cancel()
     spoke.close()
 
 
+async def _pulse(child: Child) -> None:
+    """While the event loop turns."""
+    while True:
+        child.alive()
+        await asyncio.sleep(ALIVE_INTERVAL)
+
+
 def _connect(config: ProcessConfig) -> AsyncSpoke[ToScheduler, ToFrontend]:
-    return AsyncSpoke(config.path, FRONTEND_SOCKET, f"frontend-{config.index}".encode(), ToFrontend)
+    return AsyncSpoke(config.path, FRONTEND_SOCKET, config.peer.encode(), ToFrontend)
 
 
 def _when_told_to_go(child: Child) -> asyncio.Event:

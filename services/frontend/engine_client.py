@@ -1,7 +1,8 @@
 """EngineClient: the frontend's end of the line to the scheduler.
 
 `submit` and `abort` go out; `run` takes Outputs apart and fills each request's Inbox. Request
-ids on the wire are our own random 128 bits, never a client's.
+ids on the wire are our own random 128 bits, never a client's. A scheduler that was started anew
+is sent every live request again, with the tokens that have arrived: the streams go on.
 """
 
 from __future__ import annotations
@@ -39,8 +40,9 @@ log = logging.getLogger(__name__)
 
 HEALTHY_SECONDS = 5.0
 """The scheduler reports every second; silent for longer than this, the engine is not healthy."""
-DEAD_SECONDS = 30.0
+DEAD_SECONDS = 60.0
 """Silent for longer than this, it is dead and its requests end."""
+HELLO_INTERVAL = 1.0
 METRICS_TIMEOUT = 2.0
 NOTHING_SAMPLED = SamplingParams(temperature=0.0, max_tokens=1)
 """What a request that pools says of sampling."""
@@ -54,9 +56,16 @@ class SpokeLike(Protocol):
 
 
 class EngineClient:
-    def __init__(self, spoke: SpokeLike, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        spoke: SpokeLike,
+        clock: Callable[[], float] = time.monotonic,
+        dead_seconds: float = DEAD_SECONDS,
+    ) -> None:
         self._spoke = spoke
         self._clock = clock
+        self._dead_seconds = dead_seconds
+        self._epoch: int | None = None
         self._live: dict[bytes, Stream] = {}
         self._told: dict[Inbox, None] = {}
         """Inboxes with news that their readers have not been told of."""
@@ -75,13 +84,17 @@ class EngineClient:
         return not self.closing and self._silence() <= HEALTHY_SECONDS
 
     @property
+    def serving(self) -> bool:
+        """Whether requests are worked on now: not while the workers are away."""
+        return self.healthy and self.stats is not None and not self.stats.degraded
+
+    @property
     def num_live(self) -> int:
         """Sequences of this frontend that the engine still works on."""
         return len(self._live)
 
     async def run(self) -> None:
         """Say hello and take in what the engine sends, until cancelled."""
-        await self._spoke.send(Hello())
         watchdog = asyncio.create_task(self._watch())
         try:
             while True:
@@ -141,6 +154,8 @@ class EngineClient:
         if not self.healthy:
             raise EngineDead("The engine is not running.")
         inbox = Inbox([submit.request_id for submit in submits])
+        for stream, submit in zip(inbox.streams, submits, strict=True):
+            stream.submit = submit
         self._live |= {stream.request_id: stream for stream in inbox.streams}
         try:
             for submit in submits:
@@ -186,13 +201,26 @@ class EngineClient:
             case Outputs():
                 self._deliver(message)
             case EngineStats():
-                self.stats = message
-                self._last_seen = self._clock()
-                self.seen.set()
+                self._note(message)
             case MetricsText():
                 answer = self._queries.get(message.query_id)
                 if answer is not None and not answer.done():
                     answer.set_result(message.text)
+
+    def _note(self, stats: EngineStats) -> None:
+        self.stats = stats
+        self._last_seen = self._clock()
+        self.seen.set()
+        if self._epoch is not None and stats.epoch != self._epoch:
+            self._resubmit()
+        self._epoch = stats.epoch
+
+    def _resubmit(self) -> None:
+        """Another scheduler, which knows of nothing."""
+        log.warning("the scheduler is a new one: %d requests go on with it", len(self._live))
+        for stream in self._live.values():
+            if (submit := stream.resubmitted()) is not None:
+                self._post(self._spoke.send(submit))
 
     def _deliver(self, outputs: Outputs) -> None:
         """Hand one step's columns to the streams. A reader never sees half of a message."""
@@ -236,9 +264,11 @@ class EngineClient:
                 inbox.cancel()
 
     async def _watch(self) -> None:
+        """Signs of life to the engine, and an end to requests that it has forgotten."""
         while True:
-            await asyncio.sleep(1.0)
-            if self._live and self._silence() > DEAD_SECONDS:
+            await self._spoke.send(Hello())
+            await asyncio.sleep(HELLO_INTERVAL)
+            if self._live and self._silence() > self._dead_seconds:
                 self._fail_all("The engine has stopped answering.")
 
     def _fail_all(self, message: str) -> None:

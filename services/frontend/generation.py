@@ -149,6 +149,14 @@ def error_of(finished: Finished) -> OctavoError:
             return Overloaded(finished.message or "The server is full; try again soon.")
         case "too_long":
             return ContextTooLong(finished.message or "The request does not fit into the context.")
+        case "out_of_memory":
+            return Overloaded(
+                finished.message or "The server has not enough memory.", code="out_of_memory"
+            )
+        case "request_quarantined":
+            return RequestFailed(
+                finished.message or "The workers fail on this request.", code="request_quarantined"
+            )
         case "engine_dead":
             return EngineDead(finished.message or "The engine is not running.")
         case "constraint_error":

@@ -8,11 +8,12 @@ bounded by the requests' max_tokens.
 from __future__ import annotations
 
 import asyncio
+from array import array
 from collections.abc import Callable, Sequence
 
 import msgspec
 
-from octavo.shared.messages import Finished
+from octavo.shared.messages import Finished, Submit, pack
 from octavo.shared.text.logprobs import TokenLogprob
 
 
@@ -29,10 +30,14 @@ class Piece(msgspec.Struct):
 
 
 class Stream:
-    """One sequence of a request, as the engine fills it."""
+    """One sequence of a request, as the engine fills it; and its journal, all that another
+    scheduler needs to go on with it."""
 
     def __init__(self, request_id: bytes, inbox: Inbox) -> None:
         self.request_id = request_id
+        self.submit: Submit | None = None
+        """What the engine was asked; None: nothing."""
+        self._token_ids = array("i")
         self.cached_tokens = 0
         self.prompt_logprobs: dict[int, TokenLogprob] = {}
         """By position in the prompt; the first token has none."""
@@ -43,7 +48,18 @@ class Stream:
         self._due = 1
         """How many tokens are worth waking the reader; the first always is."""
 
+    def resubmitted(self) -> Submit | None:
+        """The request as it stands: what is left of it is what has not arrived."""
+        if self.submit is None:
+            return None
+        return msgspec.structs.replace(
+            self.submit,
+            output_ids=pack(self._token_ids),
+            prompt_logprobs_end=max(self.prompt_logprobs, default=-1) + 1,
+        )
+
     def add_token(self, token_id: int, logprob: TokenLogprob | None) -> None:
+        self._token_ids.append(token_id)
         self._piece.token_ids.append(token_id)
         if logprob is not None:
             self._piece.logprobs.append(logprob)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import queue
 
 import zmq
 
@@ -11,10 +12,10 @@ from octavo.services.scheduler.engine import Engine
 from octavo.services.scheduler.limits import Limits
 from octavo.services.scheduler.scheduler import Scheduler
 from octavo.services.scheduler.wakeups import Wakeups
-from octavo.services.scheduler.worker_group import WorkerGroup
+from octavo.services.scheduler.worker_group import Joined, WorkerGroup
 from octavo.shared.config import FRONTEND_SOCKET, WORKER_SOCKET, EngineConfig, ProcessConfig
 from octavo.shared.messages import FromWorker, ToFrontend, ToScheduler, ToWorker
-from octavo.shared.process import Child, run_child
+from octavo.shared.process import LOST_FRONTEND, LOST_WORKERS, Child, run_child
 from octavo.shared.transport import Hub
 
 LINGER_MS = 1000
@@ -29,17 +30,23 @@ def main(child: Child) -> None:
     workers: Hub[ToWorker, FromWorker] = Hub(config.path, WORKER_SOCKET, FromWorker)
     group = WorkerGroup(workers, config.server.engine.tensor_parallel_size)
     wakeups.watch(workers.socket)
-    num_blocks = group.check_ready()
-    while num_blocks is None and not wakeups.stopping:
-        wakeups.wait(None)
-        num_blocks = group.check_ready()
-    if num_blocks is not None:
+    if (joined := _joined(group, wakeups)) is not None:
         wakeups.watch(frontends.socket)
-        _serve(child, Limits.of(config, num_blocks), frontends, group, wakeups)
+        _serve(child, Limits.of(config, joined.num_blocks), frontends, group, wakeups)
     group.stop()
     workers.socket.close(linger=LINGER_MS)
     frontends.socket.close(linger=LINGER_MS)
     zmq.Context.instance().term()
+
+
+def _joined(group: WorkerGroup, wakeups: Wakeups) -> Joined | None:
+    """Wait for the workers; None: we are to stop. What they answer to another is passed over."""
+    while not wakeups.stopping:
+        while (message := group.receive()) is not None:
+            if isinstance(message, Joined):
+                return message
+        wakeups.wait(None)
+    return None
 
 
 def _serve(
@@ -50,8 +57,16 @@ def _serve(
     wakeups: Wakeups,
 ) -> None:
     engine_config = child.config.server.engine
-    scheduler = Scheduler(limits, fingerprint(engine_config), model_name(child.config))
+    epoch = child.config.epoch
+    scheduler = Scheduler(limits, fingerprint(engine_config), model_name(child.config), epoch=epoch)
     engine = Engine(scheduler, frontends, group)
+    news: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+
+    def on_news(line: bytes) -> None:
+        news.put(line)
+        wakeups.wake()
+
+    child.on_news = on_news
     child.ready(
         num_blocks=limits.num_blocks,
         kv_tokens=limits.kv_tokens,
@@ -59,7 +74,17 @@ def _serve(
         max_concurrency=round(limits.kv_tokens / limits.max_model_len, 2),
     )
     while not wakeups.stopping:
+        while not news.empty():
+            _tell(engine, news.get())
         wakeups.wait(engine.turn())
+        child.alive()
+
+
+def _tell(engine: Engine, line: bytes) -> None:
+    if line == LOST_WORKERS:
+        engine.lost_workers()
+    elif line.startswith(LOST_FRONTEND):
+        engine.lost_frontend(line.removeprefix(LOST_FRONTEND))
 
 
 def model_name(config: ProcessConfig) -> str:

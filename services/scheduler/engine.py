@@ -7,14 +7,16 @@ import time
 from collections.abc import Callable
 
 from octavo.services.scheduler.scheduler import Scheduler
-from octavo.services.scheduler.worker_group import WorkerGroup
+from octavo.services.scheduler.worker_group import Joined, WorkerGroup
 from octavo.shared.messages import (
     Abort,
+    EngineStats,
     GrammarReady,
     Hello,
     MetricsQuery,
     MetricsText,
     Outputs,
+    StepFailed,
     StepResult,
     Submit,
     ToFrontend,
@@ -80,11 +82,19 @@ class Engine:
                 self._greet(peer)
 
     def _greet(self, peer: bytes) -> None:
-        if peer in self._known:
-            log.warning("%s is back: its requests are dropped", peer.decode(errors="replace"))
-            self._scheduler.abort_all(peer)
-        self._known.add(peer)
-        self._frontends.send(peer, self._scheduler.stats())
+        if peer not in self._known:
+            self._known.add(peer)
+            self._frontends.send(peer, self._stats())
+
+    def lost_frontend(self, peer: bytes) -> None:
+        """It has ended: nobody waits for its requests."""
+        self._known.discard(peer)
+        self._scheduler.abort_all(peer)
+
+    def lost_workers(self) -> None:
+        """No plan goes out until others have come."""
+        self._workers.lost()
+        self._stats_due = self._clock()
 
     def _update(self) -> list[tuple[bytes, Outputs]]:
         outputs: list[tuple[bytes, Outputs]] = []
@@ -94,10 +104,19 @@ class Engine:
                     outputs += self._scheduler.update(message)
                 case GrammarReady():
                     self._scheduler.on_grammar(message)
+                case StepFailed():
+                    self._workers.start_over()
+                    self._scheduler.fail(message)
+                case Joined():
+                    log.info("workers are here: what ran is computed again")
+                    self._scheduler.replay(message.num_blocks)
+                    self._stats_due = self._clock()
         return outputs
 
     def _dispatch(self) -> None:
         """Before the replies go out: the workers come first."""
+        if not self._workers.present:
+            return
         for order in self._scheduler.take_orders():
             self._workers.broadcast(order)
         while self._scheduler.num_in_flight < MAX_STEPS_IN_FLIGHT:
@@ -111,7 +130,7 @@ class Engine:
 
     def _heartbeat(self) -> float:
         """EngineStats when due, and when work begins or ends; returns seconds to the next."""
-        stats = self._scheduler.stats()
+        stats = self._stats()
         idle = not (stats.running or stats.waiting)
         now = self._clock()
         if now >= self._stats_due or idle != self._was_idle:
@@ -120,3 +139,6 @@ class Engine:
             self._was_idle = idle
             self._stats_due = now + STATS_INTERVAL
         return self._stats_due - now
+
+    def _stats(self) -> EngineStats:
+        return self._scheduler.stats(degraded=not self._workers.present)

@@ -33,11 +33,16 @@ class Grammar:
 class GrammarGate:
     """`orders`: what the ranks are to be told, to be taken away by the caller."""
 
-    def __init__(self, max_bytes: int = MAX_BYTES, max_idle_bytes: int = MAX_IDLE_BYTES) -> None:
+    def __init__(
+        self,
+        last_number: int = 0,
+        max_bytes: int = MAX_BYTES,
+        max_idle_bytes: int = MAX_IDLE_BYTES,
+    ) -> None:
         self.orders: list[PrepareGrammar | DropGrammar] = []
         self._max_bytes, self._max_idle_bytes = max_bytes, max_idle_bytes
         self._used_bytes = self._idle_bytes = 0
-        self._serial = 0
+        self._serial = last_number
         self._grammars: dict[GrammarSpec, Grammar] = {}
         self._specs: dict[int, GrammarSpec] = {}
         self._idle: dict[GrammarSpec, Grammar] = {}
@@ -46,6 +51,12 @@ class GrammarGate:
     def __len__(self) -> int:
         """Requests that wait."""
         return len(self._held) + sum(len(one.waiting) for one in self._grammars.values())
+
+    def has(self, request: Request) -> bool:
+        """Whether the request waits here."""
+        spec = request.sampling.grammar
+        grammar = None if spec is None else self._grammars.get(spec)
+        return request in self._held or (grammar is not None and request in grammar.waiting)
 
     def must_wait(self, request: Request) -> bool:
         """Take note of a new request; True: it waits here until `opened` returns it."""
@@ -70,6 +81,18 @@ class GrammarGate:
         grammar.ready, grammar.failed = True, failed
         waiting, grammar.waiting = list(grammar.waiting), {}
         return waiting
+
+    def replay(self) -> list[Request]:
+        """New ranks, who know no grammar: the requests that wait here again, wherever they were."""
+        self.orders.clear()
+        self._specs.clear()
+        self._idle.clear()
+        self._idle_bytes = 0
+        for spec, grammar in self._grammars.items():
+            grammar.ready = grammar.failed = False
+            grammar.waiting = dict.fromkeys(grammar.users)
+            self._order(spec, grammar)
+        return [request for grammar in self._grammars.values() for request in grammar.waiting]
 
     def leave(self, request: Request) -> list[Request]:
         """A request has ended, wherever it stood; the requests that wait no more because of it."""
@@ -98,12 +121,16 @@ class GrammarGate:
         num_bytes = compiled_bytes(spec)
         if self._used_bytes and self._used_bytes + num_bytes > self._max_bytes:
             return None
-        self._serial += 1
         self._used_bytes += num_bytes
-        grammar = self._grammars[spec] = Grammar(self._serial, num_bytes)
+        grammar = self._grammars[spec] = Grammar(0, num_bytes)
+        self._order(spec, grammar)
+        return grammar
+
+    def _order(self, spec: GrammarSpec, grammar: Grammar) -> None:
+        self._serial += 1
+        grammar.number = self._serial
         self._specs[grammar.number] = spec
         self.orders.append(PrepareGrammar(number=grammar.number, spec=spec))
-        return grammar
 
     def _retire(self, spec: GrammarSpec, grammar: Grammar) -> None:
         """Nobody uses it any more. What is not ready may as well be dropped."""

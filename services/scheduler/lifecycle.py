@@ -19,6 +19,7 @@ from octavo.services.scheduler.outbox import Outbox
 from octavo.services.scheduler.request import NO_SLOT, Request
 from octavo.services.scheduler.slots import Slots
 from octavo.services.scheduler.step import Flight
+from octavo.services.scheduler.trials import Trials
 from octavo.services.scheduler.waiting import WaitingQueue
 from octavo.shared.messages import Finished, FinishReason
 
@@ -30,6 +31,8 @@ MESSAGES = {
     "too_long": "The request needs more KV cache than this server has.",
     "constraint_error": "The request's constraints leave no token that could follow.",
     "internal_error": "The request failed inside the engine.",
+    "out_of_memory": "The server has not enough memory for this request now.",
+    "request_quarantined": "Workers failed each time that they worked on this request.",
 }
 
 
@@ -39,8 +42,14 @@ class Lifecycle:
     """
 
     def __init__(
-        self, limits: Limits, fingerprint: bytes, metrics: Metrics, clock: Callable[[], float]
+        self,
+        limits: Limits,
+        fingerprint: bytes,
+        metrics: Metrics,
+        clock: Callable[[], float],
+        last_number: int = 0,
     ) -> None:
+        self._fingerprint = fingerprint
         self.limits = limits
         self.metrics = metrics
         self.clock = clock
@@ -48,15 +57,27 @@ class Lifecycle:
         self.slots = Slots(limits)
         self.outbox = Outbox()
         self.waiting = WaitingQueue()
-        self.gate = GrammarGate()
+        self.gate = GrammarGate(last_number)
+        self.trials = Trials(self._length)
         self.requests: dict[bytes, Request] = {}
         self.running: dict[int, Request] = {}
         self.filling: dict[int, Request] = {}
         self.flights: collections.deque[Flight] = collections.deque()
 
+    @property
+    def num_waiting(self) -> int:
+        """Requests without a slot, wherever they are."""
+        held = sum(not self.gate.has(one) for one in self.trials.held())
+        return len(self.waiting) + len(self.gate) + held
+
     def enqueue(self, request: Request) -> None:
         self.requests[request.request_id] = request
         if not self.gate.must_wait(request):
+            self._queue(request)
+
+    def _queue(self, request: Request) -> None:
+        """It could run."""
+        if not self.trials.must_wait(request):
             self.waiting.add(request)
 
     def on_grammar(self, number: int, failed: bool) -> None:
@@ -65,7 +86,7 @@ class Lifecycle:
             if failed:
                 self.finish(request, "error", error="internal_error")
             else:
-                self.waiting.add(request)
+                self._queue(request)
 
     def admit(self, request: Request, hits: list[int]) -> int:
         """A waiting request takes a slot and all blocks that it needs by now; returns the slot."""
@@ -86,8 +107,56 @@ class Lifecycle:
         """Back to the queue. Its tokens stay; what is cached of its blocks may be found again."""
         self._leave(request)
         request.num_preemptions += 1
-        self.waiting.add(request)
+        self._queue(request)
         self.metrics.on_preemption()
+
+    def riders(self, flight: Flight) -> list[Request]:
+        """The requests of a plan in flight, without those that have ended since."""
+        found = [
+            flight.vacated.get(slot) or self.running.get(slot) for slot in flight.slots.tolist()
+        ]
+        return [one for one in found if one is not None and not one.over]
+
+    def replay(self, accused: list[Request], died: bool, memory: bool = False) -> None:
+        """All that the workers had is gone: cache, grammars, tokens in flight.
+
+        `accused`: of whose step it came.
+        """
+        self.flights.clear()
+        for request in list(self.running.values()):
+            self._leave(request, publish=False)
+            self.waiting.add(request)
+        for request in self.requests.values():
+            request.pending = 0
+        self.kv = KVBlocks(self.limits, self._fingerprint)
+        for request in self.gate.replay():
+            self.waiting.discard(request)
+        convicted = self.trials.accuse(list(dict.fromkeys(accused)), died)
+        if self.trials.active:
+            for request in self.waiting.take_all():
+                self._queue(request)
+        if convicted is not None:
+            error = "out_of_memory" if memory else "request_quarantined"
+            self.finish(convicted, "error", error=error)
+
+    def go_on_with_trials(self) -> None:
+        """Once the group on trial is acquitted it makes room for the next, or for all."""
+        if not self.trials.is_decided():
+            return
+        acquitted, following = self.trials.go_on()
+        for request in acquitted:
+            if request.slot != NO_SLOT and self.trials.active:
+                self.preempt(request)
+        for request in following:
+            if not self.gate.has(request):
+                self._queue(request)
+
+    def _length(self, request: Request) -> int:
+        return (
+            int(self.slots.have[request.slot])
+            if request.slot != NO_SLOT
+            else len(request.token_ids)
+        )
 
     def finish(
         self,
@@ -103,7 +172,8 @@ class Lifecycle:
         self._leave(request, publish=error is None)
         self.waiting.discard(request)
         for other in self.gate.leave(request):
-            self.waiting.add(other)
+            self._queue(other)
+        self.trials.leave(request)
         self.requests.pop(request.request_id, None)
         self.refuse(request.peer, request.request_id, reason, stop_id, error)
         self.metrics.on_finish(request, reason)

@@ -55,6 +55,8 @@ COUNTERS: dict[str, str] = {
     "prefix_cache_queries": "Tokens looked up in the prefix cache.",
     "prefix_cache_hits": "Tokens found in the prefix cache.",
     "num_preemptions": "Requests preempted.",
+    "worker_restarts": "Groups of workers that took over from one that died.",
+    "failed_steps": "Steps that could not be computed and were tried again.",
 }
 FINISH_REASONS = ("stop", "length", "abort", "error", "repetition")
 IDLE = EngineStats(step=0, running=0, waiting=0, blocks_used=0, blocks_total=0)
@@ -92,6 +94,12 @@ class Metrics(Collector):
 
     def on_preemption(self) -> None:
         self._counts["num_preemptions"] += 1
+
+    def on_worker_restart(self) -> None:
+        self._counts["worker_restarts"] += 1
+
+    def on_failed_step(self) -> None:
+        self._counts["failed_steps"] += 1
 
     def on_rejection(self) -> None:
         self._rejected += 1

@@ -18,10 +18,10 @@ from octavo.shared.messages import NewRow, StepPlan, pack
 class Planner:
     """Makes plans, and moves the slots on as if each had run."""
 
-    def __init__(self, life: Lifecycle) -> None:
+    def __init__(self, life: Lifecycle, last_step: int = 0) -> None:
         self._life = life
         self._limits = life.limits
-        self._step = 0
+        self._step = last_step
 
     @property
     def step(self) -> int:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from octavo.services.scheduler.limits import Limits
 from octavo.shared.messages import REQUEST_ID_BYTES, Ints, Submit, unpack
 from octavo.shared.pooling import PoolingParams
@@ -55,6 +57,10 @@ class Request:
     token_time: float = 0.0
     pooled: bool = False
     """Its vector has arrived."""
+    num_failures: int = 0
+    """Failed steps in a row that it was in."""
+    is_held: bool = False
+    """Its trial has not begun (`trials`)."""
 
     @property
     def priority(self) -> int:
@@ -90,9 +96,10 @@ class Request:
         holds ids that the model does not have, and for what this server's model is not for."""
         if len(submit.request_id) != REQUEST_ID_BYTES:
             raise ValueError("request id of a wrong length")
-        token_ids = unpack(submit.prompt_ids)
-        if not len(token_ids):
+        prompt_ids = unpack(submit.prompt_ids)
+        if not len(prompt_ids):
             raise ValueError("empty prompt")
+        token_ids = np.concatenate([prompt_ids, unpack(submit.output_ids)])
         if token_ids.min() < 0 or token_ids.max() >= limits.vocab_size:
             raise ValueError("token id outside the vocabulary")
         if (submit.pooling is not None) != limits.pooling:
@@ -100,15 +107,15 @@ class Request:
         params = submit.sampling
         limit = limits.max_model_len
         if submit.pooling is not None:
-            limit = len(token_ids) + 1  # the vector stands where the first output would
+            limit = len(prompt_ids) + 1  # the vector stands where the first output would
         elif params.max_tokens is not None:
-            limit = min(limit, len(token_ids) + params.max_tokens)
+            limit = min(limit, len(prompt_ids) + params.max_tokens)
         priority = max(-MAX_PRIORITY, min(submit.priority, MAX_PRIORITY))
         return cls(
             request_id=submit.request_id,
             peer=peer,
             token_ids=token_ids,
-            prompt_len=len(token_ids),
+            prompt_len=len(prompt_ids),
             limit=limit,
             sampling=params,
             order=(priority, submit.arrival_time, serial),
@@ -116,4 +123,5 @@ class Request:
             stop_ids=params.stop_ids,
             num_choices=submit.num_choices,
             pooling=submit.pooling,
+            prompt_logprobs_end=submit.prompt_logprobs_end,
         )

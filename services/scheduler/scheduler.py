@@ -24,9 +24,11 @@ from octavo.shared.messages import (
     GrammarReady,
     Outputs,
     PrepareGrammar,
+    StepFailed,
     StepPlan,
     StepResult,
     Submit,
+    first_number,
 )
 
 log = logging.getLogger(__name__)
@@ -41,11 +43,13 @@ class Scheduler:
         fingerprint: bytes = b"",
         model_name: str = "",
         clock: Callable[[], float] = time.monotonic,
+        epoch: int = 0,
     ) -> None:
+        self._epoch = epoch
         self._limits = limits
         self._metrics = Metrics(model_name, limits)
-        self._life = Lifecycle(limits, fingerprint, self._metrics, clock)
-        self._planner = Planner(self._life)
+        self._life = Lifecycle(limits, fingerprint, self._metrics, clock, first_number(epoch))
+        self._planner = Planner(self._life, first_number(epoch))
         self._updater = Updater(self._life)
         self._serial = 0
 
@@ -58,8 +62,7 @@ class Scheduler:
         """Queue a request of frontend `peer`, or refuse it by a Finished."""
         life = self._life
         if submit.request_id in life.requests:
-            log.warning("request %s is here already: ignored", submit.request_id.hex())
-            return
+            return  # sent to the scheduler before this one, and again when this one had come
         if len(life.requests) >= self._limits.max_queued_requests:
             self._metrics.on_rejection()
             life.refuse(peer, submit.request_id, error="overloaded")
@@ -71,6 +74,8 @@ class Scheduler:
             life.refuse(peer, submit.request_id, error="internal_error")
             return
         self._serial += 1
+        if submit.output_ids:  # begun under another scheduler
+            request.first_token_time = request.token_time = self._life.clock()
         if request.prompt_len > self._limits.longest_prompt:
             life.refuse(peer, submit.request_id, error="too_long")
         else:
@@ -85,13 +90,15 @@ class Scheduler:
                     self._life.finish(request, "abort")
 
     def abort_all(self, peer: bytes) -> None:
-        """The frontend has restarted and knows of none of its requests: end them in silence."""
+        """The frontend is no more: end its requests in silence."""
         lost = [one.request_id for one in self._life.requests.values() if one.peer == peer]
         self.abort(peer, lost)
         self._life.outbox.discard(peer)
 
     def schedule(self) -> StepPlan | None:
         """The next plan, which must be sent to the workers; None when there is nothing to do."""
+        if self._life.trials.active:
+            self._life.go_on_with_trials()
         return self._planner.plan()
 
     def take_orders(self) -> list[PrepareGrammar | DropGrammar]:
@@ -104,11 +111,38 @@ class Scheduler:
         """All ranks have answered a PrepareGrammar."""
         self._life.on_grammar(ready.number, ready.failed)
 
+    def replay(self, num_blocks: int) -> None:
+        """New workers, who have computed nothing: what runs begins again from its tokens.
+
+        Raises RuntimeError if they have less KV cache than was counted on: a new scheduler has to
+        count again.
+        """
+        if num_blocks < self._limits.num_blocks:
+            raise RuntimeError(f"{num_blocks} KV blocks where {self._limits.num_blocks} were")
+        life = self._life
+        life.replay([rider for flight in life.flights for rider in life.riders(flight)], died=True)
+        self._metrics.on_worker_restart()
+
+    def fail(self, failed: StepFailed) -> None:
+        """A plan could not be computed: what runs begins again, those of the plan on trial."""
+        flights = self._life.flights
+        accused = self._life.riders(flights[0]) if flights else []
+        log.warning("a step of %d requests failed", len(accused))
+        self._life.replay(accused, died=False, memory=failed.memory)
+        self._metrics.on_failed_step()
+
     def update(self, result: StepResult) -> list[tuple[bytes, Outputs]]:
-        """Take in the oldest plan's result; returns what to tell each frontend."""
-        flight = self._life.flights.popleft()
-        if flight.step != result.step or len(flight.slots) * 4 != len(result.token_ids):
-            raise RuntimeError(f"result of step {result.step} where {flight.step} was expected")
+        """Take in the oldest plan's result; returns what to tell each frontend.
+
+        A result of no such plan is one of workers, or to a scheduler, that are no more.
+        """
+        flights = self._life.flights
+        if not flights or flights[0].step != result.step:
+            log.warning("a late result of step %d is dropped", result.step)
+            return []
+        flight = flights.popleft()
+        if len(flight.slots) * 4 != len(result.token_ids):
+            raise RuntimeError(f"the result of step {result.step} has another number of rows")
         self._updater.apply(flight, result)
         return self.take_outputs()
 
@@ -116,14 +150,16 @@ class Scheduler:
         """What has been filed for the frontends since the last call, one Outputs each."""
         return self._life.outbox.take()
 
-    def stats(self) -> EngineStats:
+    def stats(self, degraded: bool = False) -> EngineStats:
         pool = self._life.kv.pool
         return EngineStats(
             step=self._planner.step,
             running=len(self._life.running),
-            waiting=len(self._life.waiting) + len(self._life.gate),
+            waiting=self._life.num_waiting,
             blocks_used=pool.num_used,
             blocks_total=pool.num_blocks,
+            epoch=self._epoch,
+            degraded=degraded,
         )
 
     def metrics_text(self) -> bytes:

@@ -43,7 +43,15 @@ class WaitingQueue:
             del self._orders[index], self._requests[index]
             self.num_tokens -= len(request.token_ids)
 
+    def take_all(self) -> list[Request]:
+        """Everybody, in order; nobody is left."""
+        requests, self._requests = self._requests, []
+        self._orders.clear()
+        self.num_tokens = 0
+        return requests
+
     def extend(self, request: Request, token_id: np.int32) -> None:
-        """An id arrives that was in flight when the waiting request lost its slot."""
+        """An id arrives that was in flight when the request lost its slot."""
         request.token_ids = np.append(request.token_ids, token_id)
-        self.num_tokens += 1
+        if not request.is_held:
+            self.num_tokens += 1

@@ -1,16 +1,23 @@
-"""WorkerGroup: the ranks as one: every plan to all of them, results from rank 0."""
+"""WorkerGroup: the ranks as one: every plan to all of them, results from rank 0.
+
+The ranks live and die together. A group that is started anew has a larger epoch, and is there
+once all its ranks have said so.
+"""
 
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 
 import msgspec
 
 from octavo.shared.messages import (
+    Adopt,
     DropGrammar,
     FromWorker,
     GrammarReady,
     PrepareGrammar,
+    StepFailed,
     StepPlan,
     StepResult,
     Stop,
@@ -22,38 +29,67 @@ from octavo.shared.transport import HubLike
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Joined:
+    """A group is there. `num_blocks`: KV blocks that every rank has."""
+
+    num_blocks: int
+
+
 class WorkerGroup:
+    """`present`: there are workers, and plans reach them."""
+
     def __init__(self, hub: HubLike[ToWorker, FromWorker], num_ranks: int) -> None:
         self._hub = hub
         self._peers = [b"rank-%d" % rank for rank in range(num_ranks)]
+        self._epoch = -1
         self._num_blocks: dict[int, int] = {}
         self._answers: dict[int, dict[int, bool]] = {}
         """To PrepareGrammar, by its number and by rank."""
+        self.present = False
 
-    def check_ready(self) -> int | None:
-        """KV blocks that every rank has, once all are ready; None before."""
-        while (item := self._hub.receive()) is not None:
-            if isinstance(item[1], WorkerReady):
-                self._num_blocks[item[1].rank] = item[1].num_blocks
-        if len(self._num_blocks) < len(self._peers):
-            return None
-        return min(self._num_blocks.values())
+    def lost(self) -> None:
+        """A rank has died, and the others are of no use without it."""
+        self.present = False
+        self._num_blocks.clear()
+        self._answers.clear()
 
     def broadcast(self, message: StepPlan | PrepareGrammar | DropGrammar) -> None:
         self._send(message)
 
-    def receive(self) -> StepResult | GrammarReady | None:
-        """The next result that has arrived, or what all ranks have answered; None: neither."""
+    def start_over(self) -> None:
+        """The same workers, who forget what they were doing."""
+        self._answers.clear()
+        self._send(Adopt())
+
+    def receive(self) -> StepResult | StepFailed | GrammarReady | Joined | None:
+        """The next result, what all ranks have answered, or news of the group; None: nothing."""
         while (item := self._hub.receive()) is not None:
-            match item[1]:
-                case StepResult():
-                    return item[1]
+            message = item[1]
+            match message:
+                case StepResult() | StepFailed():
+                    return message
                 case GrammarReady():
-                    if (ready := self._counted(item[1])) is not None:
+                    if (ready := self._counted(message)) is not None:
                         return ready
-                case other:
-                    log.warning("ignored %s from %r", type(other).__name__, item[0])
+                case WorkerReady():
+                    if (joined := self._joined(message)) is not None:
+                        return joined
         return None
+
+    def _joined(self, ready: WorkerReady) -> Joined | None:
+        """All ranks of a group that was not there before, once the last has said so."""
+        if ready.epoch > self._epoch:
+            self._epoch = ready.epoch
+            self.lost()
+        if self.present or ready.epoch < self._epoch:
+            return None
+        self._num_blocks[ready.rank] = ready.num_blocks
+        if len(self._num_blocks) < len(self._peers):
+            return None
+        self.present = True
+        self.start_over()
+        return Joined(min(self._num_blocks.values()))
 
     def _counted(self, answer: GrammarReady) -> GrammarReady | None:
         """The answer of all, once the last rank has given its own."""

@@ -12,6 +12,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -109,9 +110,13 @@ class ChildProcess:
         status_fd: int,
     ) -> None:
         self.role = config.role
+        self.config = config
         self.name = f"{config.role}-{config.index}"
         self.index = config.index
         self.process = process
+        self.started = self._heard = time.monotonic()
+        self.doomed = False
+        """It is to die: its end is no accident."""
         self.info: dict[str, Any] | None = None
         """What it said with "ready"; None before."""
         self.status_fd = status_fd
@@ -134,6 +139,7 @@ class ChildProcess:
             return []
         if not data:
             return None
+        self._heard = time.monotonic()
         *lines, self._unread = (self._unread + data).split(b"\n")
         return [status for line in lines if (status := self._decode(line))]
 
@@ -143,6 +149,16 @@ class ChildProcess:
         except msgspec.DecodeError:
             log.warning("%s wrote a malformed status line", self.name)
             return None
+
+    @property
+    def state(self) -> str:
+        if self.doomed:
+            return "ending"
+        return "starting" if self.info is None else "ready"
+
+    def silence(self, now: float) -> float:
+        """Seconds since the last sign of life; none is due of a child that is not ready yet."""
+        return now - self._heard if self.info is not None else 0.0
 
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import selectors
 import signal
@@ -17,13 +18,16 @@ from typing import Any, Literal
 from octavo.services.supervisor.children import ChildProcess, Spawner
 from octavo.shared.config import ModelInfo, ProcessConfig, ServerConfig
 from octavo.shared.errors import ConfigError, ResourceBusy, StartError
-from octavo.shared.process import Status
+from octavo.shared.process import GO, Status
 
 log = logging.getLogger(__name__)
 
 Role = Literal["frontend", "scheduler", "worker"]
 LONGEST_DIRECTORY = 80
 """An ipc:// path may have 107 bytes with the socket's name."""
+
+
+EPOCHS = itertools.count(1)
 
 
 class ChildDied(Exception):
@@ -64,8 +68,9 @@ class Plan:
     model: ModelInfo
     log_level: str
 
-    def process(self, role: Role, index: int) -> ProcessConfig:
+    def process(self, role: Role, index: int, epoch: int | None = None) -> ProcessConfig:
         return ProcessConfig(
+            epoch=next(EPOCHS) if epoch is None else epoch,
             role=role,
             index=index,
             directory=str(self.directory),
@@ -95,8 +100,9 @@ class Group:
         self.start_workers(plan)
 
     def start_workers(self, plan: Plan) -> None:
+        epoch = next(EPOCHS)
         for rank in range(plan.server.engine.tensor_parallel_size):
-            self.start(plan.process("worker", rank))
+            self.start(plan.process("worker", rank, epoch))
 
     def wake_on(self, fd: int) -> None:
         """Let `wait` return, without an event, when `fd` becomes readable."""
@@ -135,11 +141,15 @@ class Group:
         Raises StartError (with the exit code that the child chose) if one fails instead.
         `woken` is called after each wait, and may raise.
         """
-        while any(child.info is None for child in self.children):
+        while self.starting():
             for event in self.wait():
                 self._note(event, progress)
             woken()
-        return next((child.info or {} for child in self._of("scheduler")), {})
+        return next((child.info or {} for child in self.of("scheduler")), {})
+
+    def starting(self) -> list[ChildProcess]:
+        """Children that have not said that they are ready."""
+        return [child for child in self.children if child.info is None]
 
     def _note(self, event: Event, progress: Callable[[ChildProcess, Status], None]) -> None:
         status, name = event.status, event.child.name
@@ -150,7 +160,7 @@ class Group:
         if status.state == "ready":
             log.debug("%s is ready", name)
             event.child.info = status.info
-        else:
+        elif status.state == "loading":
             progress(event.child, status)
 
     def raise_for(self, events: list[Event]) -> None:
@@ -165,7 +175,11 @@ class Group:
     def go(self) -> None:
         """Tell every child that all the others are ready."""
         for child in self.children:
-            child.tell(b"go")
+            child.tell(GO)
+
+    def tell(self, role: Role, line: bytes) -> None:
+        for child in self.of(role):
+            child.tell(line)
 
     def stop(self, role: Role, patience: float, hurry: Callable[[], bool] = lambda: False) -> None:
         """SIGTERM to the children of `role`, SIGKILL to those alive `patience` seconds later.
@@ -174,15 +188,15 @@ class Group:
         """
         self.signal(role, signal.SIGTERM)
         deadline = time.monotonic() + patience
-        while self._of(role) and not hurry() and (left := deadline - time.monotonic()) > 0:
+        while self.of(role) and not hurry() and (left := deadline - time.monotonic()) > 0:
             self.wait(left)
-        for child in self._of(role):
+        for child in self.of(role):
             log.warning("%s did not stop, killing it", child.name)
         self.kill(role)
 
     def kill(self, role: Role) -> None:
         self.signal(role, signal.SIGKILL)
-        while self._of(role):
+        while self.of(role):
             self.wait()
 
     def stop_engine(self, patience: float, hurry: Callable[[], bool] = lambda: False) -> None:
@@ -194,11 +208,11 @@ class Group:
             self.kill(role)
         self._selector.close()
 
-    def _of(self, role: str) -> list[ChildProcess]:
+    def of(self, role: str) -> list[ChildProcess]:
         return [child for child in self.children if child.role == role]
 
     def signal(self, role: str, number: signal.Signals) -> None:
-        for child in self._of(role):
+        for child in self.of(role):
             child.signal(number)
 
 

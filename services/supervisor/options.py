@@ -207,10 +207,17 @@ OPTIONS = (
         parse=number,
     ),
     Option("frontends", SERVER, "HTTP processes.", alias="--api-server-count", parse=integer),
+    Option("admin_socket", SERVER, "Where `octavo admin` reaches the server.", metavar="PATH"),
     Option(
         "shutdown_timeout",
         SERVER,
         "Seconds that requests in flight get to finish after SIGTERM.",
+        parse=number,
+    ),
+    Option(
+        "hang_timeout",
+        SERVER,
+        "Seconds without progress after which a process is killed and started again.",
         parse=number,
     ),
     Option(

@@ -1,17 +1,25 @@
-"""`octavo serve`: start the children, wait until all are ready, watch them, stop them in order."""
+"""`octavo serve`: start the children, wait until all are ready, watch them, stop them in order.
+
+Until all are ready for the first time, a death ends the start; from then on `recovery` sees to it.
+"""
 
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import socket
 import sys
 import time
+from pathlib import Path
 from typing import Any, NoReturn
 
 from octavo.services.supervisor import listener as tcp
+from octavo.services.supervisor.admin import AdminSocket, Handler, default_path
 from octavo.services.supervisor.children import Spawner
-from octavo.services.supervisor.group import ChildDied, Group, Plan, private_directory
+from octavo.services.supervisor.group import Group, Plan, private_directory
 from octavo.services.supervisor.progress import Progress
+from octavo.services.supervisor.recovery import CrashLoop, Recovery
 from octavo.services.supervisor.signals import StopRequested, StopSignals
 from octavo.services.supervisor.systemd import Notifier
 from octavo.shared.config import ModelInfo, ServerConfig
@@ -20,7 +28,8 @@ from octavo.shared.process import ENGINE_GONE
 
 log = logging.getLogger(__name__)
 
-CRASHED = 1
+CRASH_LOOP = 70
+WATCH_INTERVAL = 1.0
 START_PATIENCE = 1.0
 ENGINE_PATIENCE = 2.0
 FRONTEND_PATIENCE = 4.0
@@ -36,7 +45,7 @@ def supervise(
     log_level: str = "INFO",
     started: float | None = None,
 ) -> int:
-    """Run the server until it is told to stop or a child dies; returns the exit code.
+    """Run the server until it is told to stop or restarts do not help; returns the exit code.
 
     `started` is the time.monotonic() from which start-up is counted.
     """
@@ -59,6 +68,8 @@ class Supervisor:
         self._notifier = Notifier(spawner.environ)
         self._group = Group(spawner)
         self._group.wake_on(signals.fd)
+        self._recovery = Recovery(self._group, plan, listener.fileno())
+        self._admin = self._admin_socket()
         self._serving = False
 
     def run(self, started: float) -> int:
@@ -72,14 +83,38 @@ class Supervisor:
             explain(error)
             self._stop(START_PATIENCE)
             return error.exit_code
-        except ChildDied as error:
+        except CrashLoop as error:
             log.error("%s; stopping", error)
-            if error.role != "frontend":
-                self._group.signal("frontend", ENGINE_GONE)
+            self._group.signal("frontend", ENGINE_GONE)
             self._stop(self._drain_patience())
-            return CRASHED
+            return CRASH_LOOP
         finally:
+            self._admin.close()
             self._group.close()
+
+    def _admin_socket(self) -> AdminSocket:
+        chosen = self._server.admin_socket
+        path = Path(chosen) if chosen else default_path(self._listener.getsockname()[1])
+        handlers: dict[str, Handler] = {
+            "status": self._status,
+            "restart-frontends": self._recovery.restart_frontends,
+            "restart-workers": self._recovery.restart_workers,
+            "drain": lambda: os.kill(os.getpid(), signal.SIGTERM),
+        }
+        admin = AdminSocket(path, handlers)
+        if admin.fileno() >= 0:
+            self._group.wake_on(admin.fileno())
+        return admin
+
+    def _status(self) -> dict[str, Any]:
+        now = time.monotonic()
+        children = [
+            {"name": child.name, "pid": child.process.pid, "state": child.state,
+             "seconds": round(now - child.started, 1)}
+            for child in self._group.children
+        ]  # fmt: skip
+        state = "ready" if self._recovery.complete else "degraded"
+        return {"state": state, "restarts": self._recovery.num_restarts, "processes": children}
 
     def _run(self, started: float) -> NoReturn:
         self._start()
@@ -93,9 +128,12 @@ class Supervisor:
         self._serving = True
         self._announce(facts, time.monotonic() - started)
         while True:
-            events = self._group.wait()
+            events = self._group.wait(WATCH_INTERVAL)
             self._signals.raise_if_received()
-            self._group.raise_for(events)
+            self._recovery.handle(events)
+            self._admin.serve()
+            if not self._recovery.kill_hung():
+                self._notifier.watchdog()
 
     def _start(self) -> None:
         self._group.start_engine(self._plan)

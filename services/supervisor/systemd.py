@@ -21,6 +21,9 @@ class Notifier:
     def status(self, text: str) -> None:
         self._send(f"STATUS={text}")
 
+    def watchdog(self) -> None:
+        self._send("WATCHDOG=1")
+
     def stopping(self) -> None:
         self._send("STOPPING=1\nSTATUS=stopping")
 

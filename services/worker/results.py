@@ -25,6 +25,7 @@ from octavo.shared.messages import (
     STUCK_TOKEN,
     Logprobs,
     PromptLogprobs,
+    StepFailed,
     StepResult,
     ToWorker,
     pack,
@@ -49,13 +50,24 @@ class ResultSender:
 
     def __init__(self, directory: Path, device: torch.device) -> None:
         self._on_gpu = device.type == "cuda"
-        self._queue: queue.SimpleQueue[Copying | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[Copying | StepFailed | None] = queue.SimpleQueue()
+        self._num_put = self._num_sent = self._last_sent = 0
         self._thread = threading.Thread(target=self._run, args=(directory,), name="results")
         self._thread.daemon = True
         self._thread.start()
 
-    def put(self, launched: Launched) -> None:
+    def advances(self) -> bool:
+        """Whether results went out since the last call, or none is due."""
+        sent, last = self._num_sent, self._last_sent
+        self._last_sent = sent
+        return sent > last or sent == self._num_put
+
+    def put(self, launched: Launched | StepFailed) -> None:
         """Start the step's device-to-host copies and queue it."""
+        self._num_put += 1
+        if isinstance(launched, StepFailed):
+            self._queue.put(launched)
+            return
         host = on_host(launched)
         done = None
         if self._on_gpu:
@@ -69,10 +81,11 @@ class ResultSender:
         self._thread.join()
 
     def _run(self, directory: Path) -> None:
-        spoke: Spoke[StepResult, Any] = Spoke(directory, WORKER_SOCKET, PEER, ToWorker)
+        spoke: Spoke[StepResult | StepFailed, Any] = Spoke(directory, WORKER_SOCKET, PEER, ToWorker)
         try:
             while (copying := self._queue.get()) is not None:
-                spoke.send(finish(copying))
+                spoke.send(finish(copying) if isinstance(copying, Copying) else copying)
+                self._num_sent += 1
             spoke.close()
         except Exception:
             log.exception("the result thread failed")

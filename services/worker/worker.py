@@ -1,4 +1,4 @@
-"""One rank: set up the device, the weights and the KV cache, then run plans until told to stop."""
+"""One rank: set up the device, the weights and the KV cache, then run plans (`loop`)."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from octavo.services.worker.kv_cache import (
     check_fit,
     count_blocks,
 )
+from octavo.services.worker.loop import Loop
 from octavo.services.worker.model_config import ModelConfig
 from octavo.services.worker.model_runner import ModelRunner
 from octavo.services.worker.parallel import Parallel
@@ -36,14 +37,7 @@ from octavo.services.worker.weights import blank_model, build_model, fill_model,
 from octavo.shared.config import WORKER_SOCKET, EngineConfig
 from octavo.shared.errors import ConfigError
 from octavo.shared.grammar.helper import HelperConfig
-from octavo.shared.messages import (
-    DropGrammar,
-    PrepareGrammar,
-    StepPlan,
-    Stop,
-    ToWorker,
-    WorkerReady,
-)
+from octavo.shared.messages import ToWorker, WorkerReady
 from octavo.shared.process import Child
 from octavo.shared.transport import Spoke
 
@@ -63,7 +57,8 @@ def main(child: Child, phases: Phases) -> None:
         spoke: Spoke[WorkerReady, ToWorker] = Spoke(
             directory, WORKER_SOCKET, f"rank-{rank}".encode(), ToWorker, strict=True
         )
-        spoke.send(WorkerReady(rank=rank, num_blocks=num_blocks))
+        here = WorkerReady(rank=rank, num_blocks=num_blocks, epoch=child.config.epoch)
+        spoke.send(here)
         child.ready(
             compiled=counter.compiled, from_cache=counter.from_cache, cache=counter.directory
         )
@@ -72,28 +67,9 @@ def main(child: Child, phases: Phases) -> None:
             log.info("%s", f"{phases}; {counter}" if counter.directory else phases)
         results = ResultSender(directory, runner.device) if rank == 0 else None
         trace = child.config.server.engine.trace if rank == 0 else None
-        serve(spoke, TracedRunner(runner, trace) if trace else runner, results)
-
-
-def serve(
-    spoke: Spoke[WorkerReady, ToWorker],
-    runner: Runner | TracedRunner,
-    results: ResultSender | None,
-) -> None:
-    """The loop: take a plan, enqueue it, hand its results to the sender. Only rank 0 sends."""
-    while not isinstance(message := spoke.receive(), Stop):
-        match message:
-            case StepPlan():
-                launched = runner.execute(message)
-                if results is not None:
-                    results.put(launched)
-            case PrepareGrammar():
-                runner.grammars.prepare(message)
-            case DropGrammar():
-                runner.grammars.drop(message)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # ending already
-    if results is not None:
-        results.close()
+        alone = child.config.server.engine.tensor_parallel_size == 1
+        serving = TracedRunner(runner, trace) if trace else runner
+        Loop(child, spoke, serving, here, results, alone).run()
 
 
 def build_runner(child: Child, phases: Phases, counter: CompileCounter) -> tuple[Runner, int]:
@@ -103,7 +79,10 @@ def build_runner(child: Child, phases: Phases, counter: CompileCounter) -> tuple
     if device.type == "cuda":
         counter.install()
     parallel = Parallel.create(
-        rank, config.tensor_parallel_size, device, child.config.path / "rendezvous"
+        rank,
+        config.tensor_parallel_size,
+        device,
+        child.config.path / f"rendezvous-{child.config.epoch}",
     )
     pooling = child.config.model.pooling
     model_config = load_config(config.model, pooling)

@@ -1,4 +1,4 @@
-"""`kill -9` of any process leaves no orphan and no held port; stops are clean."""
+"""Stops are clean: no orphan, no held port."""
 
 from __future__ import annotations
 
@@ -15,18 +15,6 @@ FLAGS = ("--device", "cpu")
 def assert_gone(server: Server, pids: list[int]) -> None:
     wait_for(lambda: not any(alive(pid) for pid in pids), 5)
     wait_for(lambda: port_is_free(server.port), 5)
-
-
-@pytest.mark.parametrize("victim", ["frontend-0", "scheduler-0", "worker-0"])
-def test_death_of_a_child_ends_the_server(victim: str) -> None:
-    server = Server(*FLAGS)
-    server.wait_ready()
-    children = server.children()
-    assert set(children) == {"frontend-0", "scheduler-0", "worker-0"}
-    os.kill(children[victim], signal.SIGKILL)
-    assert server.process.wait(20) not in (0, None)
-    assert any(victim in line for line in server.lines)
-    assert_gone(server, [*children.values()])
 
 
 def test_kill_9_of_the_supervisor_leaves_no_orphan() -> None:

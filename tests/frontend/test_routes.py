@@ -247,7 +247,7 @@ def test_a_dead_engine_ends_what_waits_for_it(
         front.engine.hold = True
         call = RawCall(front.app, CHAT, chat_body())
         await front.settle()
-        front.now = 31.0
+        front.now = 61.0
         await asyncio.wait_for(call.task, 5)
         assert call.sent[0]["status"] == 503
 

@@ -1,11 +1,10 @@
 from __future__ import annotations
 
 from sched_fake_worker import FakeWorker
-from sched_harness import PEER, Harness, limits_of, submit_of
+from sched_harness import PEER, Harness, here, limits_of, submit_of
 
 from octavo.services.scheduler.engine import Engine
 from octavo.services.scheduler.scheduler import Scheduler
-from octavo.services.scheduler.worker_group import WorkerGroup
 from octavo.shared.grammar.spec import GrammarSpec
 from octavo.shared.messages import (
     DropGrammar,
@@ -81,7 +80,7 @@ def test_every_rank_must_have_it() -> None:
     frontends: MemoryHub[ToFrontend, ToScheduler] = MemoryHub()
     workers: MemoryHub[ToWorker, FromWorker] = MemoryHub()
     scheduler = Scheduler(limits_of(), clock=lambda: 1.0)
-    engine = Engine(scheduler, frontends, WorkerGroup(workers, 2), clock=lambda: 1.0)
+    engine = Engine(scheduler, frontends, here(workers, 2), clock=lambda: 1.0)
     frontends.inbox.append((PEER, submit_of(0, [1], grammar=A)))
     engine.turn()
     assert [type(message) for _, message in workers.sent] == [PrepareGrammar] * 2

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from sched_fake_worker import FakeWorker, expected_output
-from sched_harness import VOCAB, limits_of, request_id, submit_of
+from sched_harness import VOCAB, here, limits_of, request_id, submit_of
 
 from octavo.services.scheduler.engine import MESSAGES_PER_TURN, Engine
 from octavo.services.scheduler.scheduler import Scheduler
-from octavo.services.scheduler.worker_group import WorkerGroup
+from octavo.services.scheduler.worker_group import Joined
 from octavo.shared.messages import (
     Abort,
+    Adopt,
     EngineStats,
     FromWorker,
     Hello,
@@ -39,7 +40,7 @@ class World:
         self.now = 100.0
         self.frontends: MemoryHub[ToFrontend, ToScheduler] = MemoryHub()
         self.workers: MemoryHub[ToWorker, FromWorker] = MemoryHub()
-        self.group = WorkerGroup(self.workers, num_ranks)
+        self.group = here(self.workers, num_ranks)
         scheduler = Scheduler(LIMITS, clock=lambda: self.now)
         self.engine = Engine(scheduler, self.frontends, self.group, clock=lambda: self.now)
         self.worker = FakeWorker(num_blocks=32, block_size=4, max_num_seqs=4, vocab=VOCAB)
@@ -107,10 +108,11 @@ def test_every_rank_gets_the_plan_and_the_stop() -> None:
 
 def test_the_group_is_ready_with_its_smallest_rank() -> None:
     world = World(num_ranks=2)
-    world.workers.inbox.append((b"rank-1", WorkerReady(rank=1, num_blocks=7)))
-    assert world.group.check_ready() is None
-    world.workers.inbox.append((b"rank-0", WorkerReady(rank=0, num_blocks=9)))
-    assert world.group.check_ready() == 7
+    world.workers.inbox.append((b"rank-1", WorkerReady(rank=1, num_blocks=7, epoch=2)))
+    assert world.group.receive() is None and not world.group.present
+    world.workers.inbox.append((b"rank-0", WorkerReady(rank=0, num_blocks=9, epoch=2)))
+    assert world.group.receive() == Joined(7) and world.group.present
+    assert [type(message) for _, message in world.workers.sent] == [Adopt, Adopt]
 
 
 def test_other_messages_of_workers_are_passed_over() -> None:
@@ -183,13 +185,44 @@ def test_a_flood_of_messages_is_taken_in_portions() -> None:
     assert world.engine.turn() > 0.0
 
 
-def test_a_second_hello_drops_the_requests_of_the_first() -> None:
+def test_without_workers_requests_wait() -> None:
     world = World()
     world.say(ONE, Hello())
+    world.say(ONE, submit_of(0, [1, 2, 3]))
+    world.engine.turn()
+    world.engine.lost_workers()
+    world.workers.sent.clear()
+    world.say(ONE, submit_of(1, [1]))
+    world.engine.turn()
+    stats = world.heard(EngineStats)[-1][1]
+    assert isinstance(stats, EngineStats) and stats.degraded
+    assert not world.workers.sent
+    world.workers.inbox.append((b"rank-0", WorkerReady(rank=0, num_blocks=32, epoch=2)))
+    world.engine.turn()
+    kinds = [type(message) for _, message in world.workers.sent]
+    assert kinds == [Adopt, StepPlan, StepPlan]
+    stats = world.heard(EngineStats)[-1][1]
+    assert isinstance(stats, EngineStats) and not stats.degraded
+
+
+def test_a_sign_of_life_changes_nothing() -> None:
+    world = World()
+    world.say(ONE, submit_of(0, [1, 2, 3]))
+    world.engine.turn()
+    world.workers.sent.clear()
+    world.workers.inbox.append((b"rank-0", WorkerReady(rank=0, num_blocks=32, epoch=1)))
+    world.engine.turn()
+    assert all(isinstance(message, StepPlan) for _, message in world.workers.sent)
+
+
+def test_a_frontend_that_is_lost_frees_its_requests() -> None:
+    world = World()
+    for peer in (ONE, TWO):
+        world.say(peer, Hello())
     world.say(ONE, submit_of(0, [1]))
+    world.say(TWO, submit_of(1, [1]))
     world.engine.turn()
-    world.say(ONE, Hello())
+    world.engine.lost_frontend(ONE)
     world.engine.turn()
-    last = world.heard(EngineStats)[-1][1]
-    assert isinstance(last, EngineStats) and last.running == last.waiting == 0
-    assert not world.heard(Outputs)
+    stats = world.engine._stats()
+    assert stats.running + stats.waiting == 1

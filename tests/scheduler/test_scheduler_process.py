@@ -27,6 +27,7 @@ from octavo.shared.config import (
 )
 from octavo.shared.errors import ConfigError
 from octavo.shared.messages import (
+    Adopt,
     EngineStats,
     Hello,
     Outputs,
@@ -115,6 +116,7 @@ def test_a_request_over_real_sockets(process: Process, tmp_path: Path) -> None:
     frontend.send(Hello())
     frontend.send(submit)
     fake = FakeWorker(num_blocks=32, block_size=16, max_num_seqs=4, vocab=VOCAB)
+    assert isinstance(worker.receive(SECONDS), Adopt)
     for _ in range(3):
         plan = worker.receive(SECONDS)
         assert isinstance(plan, StepPlan)

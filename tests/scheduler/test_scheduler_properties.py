@@ -6,20 +6,13 @@ import random
 import time
 from typing import Any
 
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from sched_fake_worker import expected_output
-from sched_harness import VOCAB, Harness, limits_of, submit_of
+from sched_harness import QUICK, VOCAB, Harness, limits_of, submit_of
 
 from octavo.shared.grammar.spec import GrammarSpec
 from octavo.shared.messages import Submit, unpack
-
-QUICK = settings(
-    max_examples=60,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
 
 PREFIX = [random.Random(1).randrange(VOCAB) for _ in range(40)]
 
@@ -123,6 +116,43 @@ def test_any_load_with_aborts_at_any_time(
         too_long = finished.error == "too_long"
         blocks = harness.limits.blocks_for(len(submit.prompt_ids) // 4 + 29)
         assert finished.reason != "error" or (too_long and blocks > harness.limits.num_blocks)
+
+
+@QUICK
+@given(
+    LIMITS, REQUESTS, st.sampled_from([1, 2]), st.integers(0, 40), st.randoms(use_true_random=False)
+)
+def test_no_token_is_lost_or_repeated_by_deaths(
+    changes: dict[str, Any],
+    specs: list[dict[str, Any]],
+    depth: int,
+    rarity: int,
+    rng: random.Random,
+) -> None:
+    """Whenever workers or scheduler are replaced, and whatever the dead still say.
+
+    So many deaths would end somebody, by mistake: what is looked for here is not in the trials.
+    """
+    block_size = changes["block_size"]
+    harness = Harness(limits_of(**(changes | {"num_blocks": 64 // block_size + 8})), depth)
+    harness.trials = False
+    requests = submits(specs)
+    for submit in requests:
+        harness.submit(submit)
+        harness.compile()
+    deaths = 0
+    while harness.life.requests:
+        if deaths < 20 and rng.randrange(rarity + 2) == 0:
+            deaths += 1
+            rng.choice([harness.lose_workers, harness.lose_scheduler])(rng.random() < 0.5)
+        if not (harness.turn() if rng.random() < 0.7 else harness.dispatch()):
+            harness.compile()
+            harness.complete()
+    harness.drain()
+    check_outputs(harness, requests)
+    for submit in requests:
+        finished = harness.records[submit.request_id].finished
+        assert finished is not None and finished.reason in ("stop", "length")
 
 
 @QUICK

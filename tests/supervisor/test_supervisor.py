@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import subprocess
@@ -53,22 +52,6 @@ def test_refuses_connections_until_ready(tmp_path: Path, serving: list[Served]) 
     assert served.finish()[0] == 0
 
 
-@pytest.mark.parametrize("victim", ["worker-1", "scheduler-0", "frontend-0"])
-def test_a_death_is_reported_and_ends_all(
-    tmp_path: Path, serving: list[Served], victim: str
-) -> None:
-    served = Served(tmp_path, ranks=2)
-    serving.append(served)
-    served.ready()
-    pids = served.events("started")
-    os.kill(pids[victim], signal.SIGKILL)
-    code, errors = served.finish()
-    assert code == 1
-    assert f"{victim} was killed by SIGKILL" in errors
-    assert not any(alive(pid) for pid in pids.values())
-    assert connects(served.port) is None
-
-
 @pytest.mark.parametrize(
     ("behaviour", "code", "says"),
     [
@@ -92,7 +75,7 @@ def test_no_orphan_survives_kill_9_of_the_supervisor(tmp_path: Path, serving: li
     serving.append(served)
     served.ready()
     pids = served.events("started")
-    assert len(list(served.sockets.iterdir())) == 1
+    assert len(list(served.sockets.iterdir())) == 2, "the folder of sockets, and the admin socket"
     served.process.kill()
     wait_until(lambda: not any(alive(pid) for pid in pids.values()), seconds=3)
     assert connects(served.port) is None

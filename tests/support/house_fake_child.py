@@ -46,8 +46,10 @@ def main(child: Child) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     if "--listen-fd" in sys.argv:
         threading.Thread(target=serve, args=(child, name), daemon=True).start()
+    child.on_news = lambda line: note(name, line.decode().replace(" ", "-"))
     while not stopped.is_set():
-        stopped.wait(10)
+        stopped.wait(0.1)
+        child.alive()
     note(name, "ended")
 
 

@@ -37,6 +37,7 @@ def main() -> int:
         served_model_name=["fake"],
         frontends=frontends,
         shutdown_timeout=float(sys.argv[4]),
+        hang_timeout=float(os.environ.get("OCTAVO_TEST_HANG", "2")),
     )
     with listener.bind("127.0.0.1", port) as bound:
         return supervise(server, MODEL, bound, Spawner(os.environ, fake_child))

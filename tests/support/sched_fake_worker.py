@@ -94,6 +94,10 @@ class SlotState:
             self.kv.append(next_kv(self.kv[-1] if self.kv else 0, token))
 
 
+class StepFails(Exception):
+    """The step holds a token that is fatal."""
+
+
 class FakeWorker:
     """Runs plans in order; raises AssertionError on any breach of StepPlan's contract."""
 
@@ -106,6 +110,10 @@ class FakeWorker:
         self.step = 0
         self.poisoned: set[int] = set()
         """Tokens: a row whose last computed token is one of these has NaN logits."""
+        self.fatal: set[int] = set()
+        """Tokens: a step that computes one of these raises."""
+        self.longest_batch = 1 << 30
+        """Rows; a step of more raises."""
         self.tokens_computed = 0
         self.grammars: dict[int, GrammarSpec] = {}
         self.whole_prompts = False
@@ -120,6 +128,11 @@ class FakeWorker:
         else:
             del self.grammars[order.number]
 
+    def adopt(self, last_step: int) -> None:
+        """Another scheduler: its requests take the slots anew."""
+        self.step = last_step
+        self.grammars.clear()
+
     def run(self, plan: StepPlan) -> StepResult:
         assert plan.step == self.step + 1
         self.step = plan.step
@@ -133,6 +146,8 @@ class FakeWorker:
         for slot in slots:
             self._check_context(slot)
         self._check_writes(slots, counts)
+        if len(slots) > self.longest_batch:
+            raise StepFails
         prompt_logprobs = self._prompt_logprobs(slots, counts)
         self.pooled = []
         results = [self._compute(*row) for row in zip(slots, counts, strict=True)]
@@ -204,6 +219,8 @@ class FakeWorker:
     def _compute(self, slot: int, count: int) -> int:
         state = self.slots[slot]
         assert state.computed + count <= len(state.tokens), "more tokens than are known"
+        if self.fatal & set(state.tokens[state.computed : state.computed + count]):
+            raise StepFails
         assert not self.whole_prompts or count == len(state.tokens)
         for position in range(state.computed, state.computed + count):
             block = state.table[position // self.block_size]

@@ -6,26 +6,42 @@ import collections
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from sched_fake_worker import FakeWorker
+import msgspec
+from hypothesis import HealthCheck, settings
+from sched_fake_worker import FakeWorker, StepFails
 
 from octavo.services.scheduler.grammar_gate import GrammarGate
 from octavo.services.scheduler.limits import Limits
 from octavo.services.scheduler.prefill_share import prefill_share
 from octavo.services.scheduler.request import Request
 from octavo.services.scheduler.scheduler import Scheduler
+from octavo.services.scheduler.worker_group import Joined, WorkerGroup
 from octavo.shared.messages import (
     Finished,
+    FromWorker,
     GrammarReady,
     Outputs,
     PrepareGrammar,
+    StepFailed,
     StepPlan,
+    StepResult,
     Submit,
+    ToWorker,
+    WorkerReady,
+    first_number,
     pack,
     unpack,
     unpack_floats,
 )
 from octavo.shared.sampling import SamplingParams
+from octavo.shared.transport import MemoryHub
 
+QUICK = settings(
+    max_examples=60,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
 VOCAB = 50
 PEER = b"frontend-0"
 
@@ -67,13 +83,24 @@ class Record:
     """What a frontend saw of one request."""
 
     peer: bytes
+    submit: Submit
     token_ids: list[int] = field(default_factory=list)
     prompt_logprobs: list[int] = field(default_factory=list)
     """Ids of the prompt tokens from position 1 on, as their log-probabilities told them."""
-    wants_logprobs: bool = False
     cached_tokens: int | None = None
     finished: Finished | None = None
     vector: list[float] | None = None
+
+    @property
+    def wants_logprobs(self) -> bool:
+        return self.submit.sampling.logprobs is not None
+
+    def journal(self) -> Submit:
+        """What a frontend sends a scheduler that was started anew."""
+        positions = len(self.prompt_logprobs) + 1 if self.prompt_logprobs else 0
+        return msgspec.structs.replace(
+            self.submit, output_ids=pack(self.token_ids), prompt_logprobs_end=positions
+        )
 
 
 class Harness:
@@ -83,25 +110,88 @@ class Harness:
         self.limits = limits
         self.depth = depth
         self.now = 0.0
-        self.scheduler = Scheduler(limits, b"test", "tiny", clock=lambda: self.now)
-        self.life = self.scheduler._life
-        self.life.gate = GrammarGate(max_bytes=300_000, max_idle_bytes=150_000)
+        self._epoch = 0
+        self.fatal: set[int] = set()
+        self.longest_batch = 1 << 30
+        self._start_scheduler()
         self.preparing: list[int] = []
         """Grammars that the worker has not reported yet."""
-        self.worker = FakeWorker(
+        self.worker = self._new_worker()
+        self.plans: collections.deque[StepPlan] = collections.deque()
+        self.trials = True
+        self.failing_kills = False
+        """What a step that fails does to its worker."""
+        self.num_deaths = 0
+        self.late: list[StepResult] = []
+        """Of workers, or to a scheduler, that are no more."""
+        self.history: list[StepPlan] = []
+        self.records: dict[bytes, Record] = {}
+
+    def _start_scheduler(self) -> None:
+        self.scheduler = Scheduler(
+            self.limits, b"test", "tiny", clock=lambda: self.now, epoch=self._epoch
+        )
+        self.life = self.scheduler._life
+        last = first_number(self._epoch)
+        self.life.gate = GrammarGate(last, max_bytes=300_000, max_idle_bytes=150_000)
+
+    def _new_worker(self) -> FakeWorker:
+        limits = self.limits
+        worker = FakeWorker(
             num_blocks=limits.num_blocks,
             block_size=limits.block_size,
             max_num_seqs=limits.max_num_seqs,
             vocab=limits.vocab_size,
         )
-        self.worker.whole_prompts = limits.whole_prompts
-        self.plans: collections.deque[StepPlan] = collections.deque()
-        self.history: list[StepPlan] = []
-        self.records: dict[bytes, Record] = {}
+        worker.whole_prompts = limits.whole_prompts
+        worker.fatal, worker.longest_batch = self.fatal, self.longest_batch
+        return worker
+
+    def fail_step(self, plan: StepPlan) -> None:
+        """The plan could not be computed, nor are those behind it."""
+        if self.failing_kills:
+            self.lose_workers(late=False)
+            return
+        self.plans.clear()
+        self.preparing.clear()
+        self.worker.adopt(self.scheduler.stats().step)
+        self.scheduler.fail(StepFailed(plan.step, memory=True))
+        self._read(self.scheduler.take_outputs())
+        self.check()
+
+    def lose_workers(self, late: bool) -> None:
+        """Others take their place. `late`: the last results of the dead are still under way."""
+        if late:
+            self.late += [self.worker.run(plan) for plan in self.plans]
+        self.plans.clear()
+        self.preparing.clear()
+        step = self.scheduler.stats().step
+        self.worker = self._new_worker()
+        self.worker.adopt(step)
+        self.num_deaths += 1
+        if not self.trials:
+            self.life.flights.clear()  # nobody is accused
+        self.scheduler.replay(self.limits.num_blocks)
+        self._read(self.scheduler.take_outputs())
+        self.check()
+
+    def lose_scheduler(self, late: bool) -> None:
+        """The workers go on, and the frontends say again what they wait for."""
+        done = [self.worker.run(plan) for plan in self.plans]
+        self.late += done if late else []
+        self.plans.clear()
+        self.preparing.clear()
+        self._epoch += 1
+        self._start_scheduler()
+        self.worker.adopt(first_number(self._epoch))
+        for record in self.records.values():
+            if record.finished is None:
+                self.scheduler.add(record.peer, record.journal())
+        self._read(self.scheduler.take_outputs())
+        self.check()
 
     def submit(self, submit: Submit, peer: bytes = PEER) -> None:
-        wanted = submit.sampling.logprobs is not None
-        self.records.setdefault(submit.request_id, Record(peer, wants_logprobs=wanted))
+        self.records.setdefault(submit.request_id, Record(peer, submit))
         self.scheduler.add(peer, submit)
         self._read(self.scheduler.take_outputs())
 
@@ -150,7 +240,8 @@ class Harness:
 
     def backlog(self) -> int:
         """Tokens of prompts still to be computed, recounted."""
-        return self.backlog_of(set(self.life.requests.values()) - self.gated())
+        held = set(self.life.trials.held())
+        return self.backlog_of(set(self.life.requests.values()) - self.gated() - held)
 
     def backlog_of(self, requests: Iterable[Request]) -> int:
         """Of a preempted request, the outputs are prompt too."""
@@ -176,7 +267,15 @@ class Harness:
         if not self.plans:
             return False
         self.now += 0.01
-        self._read(self.scheduler.update(self.worker.run(self.plans.popleft())))
+        while self.late:
+            self._read(self.scheduler.update(self.late.pop(0)))
+        plan = self.plans.popleft()
+        try:
+            result = self.worker.run(plan)
+        except StepFails:
+            self.fail_step(plan)
+            return True
+        self._read(self.scheduler.update(result))
         self.check()
         return True
 
@@ -246,9 +345,33 @@ class Harness:
         assert len(life.running) + life.slots.num_vacant == self.limits.max_num_seqs
         assert all(request.slot == slot for slot, request in life.running.items())
         waiting = sum(request.slot < 0 for request in life.requests.values())
-        assert waiting == len(life.waiting) + len(life.gate)
+        assert waiting == life.num_waiting
+        held = set(life.trials.held())
+        assert held == {one for one in life.requests.values() if one.is_held}
         assert len(self.gated()) == len(life.gate)
         begun = life.filling.values()
         assert self.backlog_of(begun) + life.waiting.num_tokens == self.backlog()
         cache = life.kv.cache
         assert {cache._block_of[key]: key for key in cache._block_of} == cache._key_of
+
+
+def here(hub: MemoryHub[ToWorker, FromWorker], num_ranks: int, num_blocks: int = 32) -> WorkerGroup:
+    """A group of workers that has joined."""
+    group = WorkerGroup(hub, num_ranks)
+    join(hub, group, num_ranks, num_blocks=num_blocks)
+    return group
+
+
+def join(
+    hub: MemoryHub[ToWorker, FromWorker],
+    group: WorkerGroup,
+    num_ranks: int,
+    *,
+    epoch: int = 1,
+    num_blocks: int = 32,
+) -> None:
+    for rank in range(num_ranks):
+        ready = WorkerReady(rank=rank, num_blocks=num_blocks, epoch=epoch)
+        hub.inbox.append((b"rank-%d" % rank, ready))
+    assert group.receive() == Joined(num_blocks)
+    hub.sent.clear()

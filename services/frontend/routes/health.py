@@ -19,6 +19,8 @@ async def health(request: Request) -> Response:
         raise EngineDead("The server is shutting down.")
     if not engine.healthy:
         raise EngineDead("The engine is not running.")
+    if not engine.serving:
+        raise EngineDead("The workers are being started again.")
     return Response()
 
 

@@ -53,6 +53,11 @@ class Grammars:
         if (spec := self._specs.pop(order.number, None)) is not None:
             del self._compiled[spec]
 
+    def forget(self) -> None:
+        """Drop all: another scheduler will ask for what it needs."""
+        self._specs.clear()
+        self._compiled.clear()
+
     def matcher(self, spec: GrammarSpec) -> Matcher:
         """A fresh one, of a grammar that has been reported as ready."""
         return matcher_of(self._compiled[spec].result())

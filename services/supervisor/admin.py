@@ -1,0 +1,120 @@
+"""The admin socket: what may be asked of a running server, by its own user alone.
+
+A 0600 unix socket, one JSON line each way: {"command": "status"}. It is not reachable over HTTP.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import stat
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from octavo.shared.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+PATIENCE = 0.2
+"""Seconds that a client gets to say what it wants: the supervisor waits for it."""
+ANSWER_PATIENCE = 5.0
+LONGEST = 4096
+
+Handler = Callable[[], Any]
+"""Answers with something that JSON has."""
+
+
+class Ask(msgspec.Struct):
+    command: str
+
+
+def default_path(port: int) -> Path:
+    """By user and port: no two servers share one."""
+    return Path(tempfile.gettempdir()) / f"octavo-{os.getuid()}-{port}.admin"
+
+
+class AdminSocket:
+    """`handlers`: by command. A server that cannot have its socket runs without it."""
+
+    def __init__(self, path: Path, handlers: Mapping[str, Handler]) -> None:
+        self._path = path
+        self._handlers = handlers
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.setblocking(False)
+        try:
+            _make_room(path)
+            umask = os.umask(0o177)
+            try:
+                self._listener.bind(str(path))
+            finally:
+                os.umask(umask)
+            self._listener.listen(8)
+        except OSError as error:
+            log.warning("no admin socket at %s: %s", path, error.strerror)
+            self._listener.close()
+
+    def fileno(self) -> int:
+        """-1: there is none."""
+        return self._listener.fileno()
+
+    def serve(self) -> None:
+        """Answer whoever waits."""
+        if self.fileno() < 0:
+            return
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                connection, _ = self._listener.accept()
+                with connection, contextlib.suppress(OSError):
+                    connection.settimeout(PATIENCE)
+                    connection.sendall(msgspec.json.encode(self._answer(_read_line(connection))))
+
+    def _answer(self, line: bytes) -> dict[str, Any]:
+        try:
+            handler = self._handlers[msgspec.json.decode(line, type=Ask).command]
+        except (msgspec.DecodeError, KeyError):
+            return {"error": "unknown command; there are " + ", ".join(sorted(self._handlers))}
+        return {"ok": handler()}
+
+    def close(self) -> None:
+        if self.fileno() >= 0:
+            self._listener.close()
+            self._path.unlink(missing_ok=True)
+
+
+def ask(path: Path, command: str) -> Any:
+    """A server's answer. Raises ConfigError where there is none, or it refuses."""
+    try:
+        if path.stat().st_uid != os.getuid():
+            raise ConfigError(f"{path} belongs to somebody else")
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(ANSWER_PATIENCE)
+            connection.connect(str(path))
+            connection.sendall(msgspec.json.encode(Ask(command)) + b"\n")
+            found = msgspec.json.decode(b"".join(iter(lambda: connection.recv(LONGEST), b"")))
+    except (OSError, msgspec.DecodeError) as error:
+        raise ConfigError(f"no server answers at {path}") from error
+    if "error" in found:
+        raise ConfigError(found["error"])
+    return found["ok"]
+
+
+def _read_line(connection: socket.socket) -> bytes:
+    line = b""
+    while not line.endswith(b"\n") and len(line) < LONGEST:
+        if not (part := connection.recv(LONGEST)):
+            break
+        line += part
+    return line
+
+
+def _make_room(path: Path) -> None:
+    """Remove what a server that was killed has left; a live server's socket stays."""
+    with contextlib.suppress(FileNotFoundError):
+        if stat.S_ISSOCK(path.stat().st_mode) and path.stat().st_uid == os.getuid():
+            path.unlink()

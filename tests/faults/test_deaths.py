@@ -1,0 +1,116 @@
+"""F1, F3, F4, F5, F6, F7, F8: processes that die or hang under streams."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+
+import httpx
+import pytest
+from fault_checks import COUNT, TOKENS, Footprint, outcomes, report
+from fault_streams import Seen, Streams
+from octavo_server import Server, alive, port_is_free, wait_for
+
+Start = Callable[..., Server]
+HANG = ("--hang-timeout", "4")
+GAP_SECONDS = 5.0
+"""A stream may pause for so long where a process dies. Where it hangs, for HANG's seconds more."""
+
+
+def strike(server: Server, victim: str, number: signal.Signals) -> Callable[[], None]:
+    return lambda: os.kill(server.children()[victim], number)
+
+
+@pytest.mark.parametrize(
+    ("test", "victim", "number", "hang"),
+    [
+        ("F1", "worker-0", signal.SIGKILL, 0.0),
+        ("F3", "scheduler-0", signal.SIGKILL, 0.0),
+        ("F7", "worker-0", signal.SIGSTOP, 6.0),
+        ("F8", "scheduler-0", signal.SIGSTOP, 6.0),
+    ],
+)
+def test_streams_go_on(
+    start: Start,
+    reference: list[Seen],
+    test: str,
+    victim: str,
+    number: signal.Signals,
+    hang: float,
+) -> None:
+    """Nobody sees more than a pause: ids, text, logprobs and usage are those of the reference."""
+    server = start(*HANG)
+    before = Footprint(server)
+    streams = Streams(server.url, COUNT, TOKENS)
+    seen = streams.run(strike(server, victim, number))
+    report(test, round(streams.longest_gap, 2), GAP_SECONDS + hang)
+    assert outcomes(seen) == outcomes(reference)
+    assert streams.longest_gap <= GAP_SECONDS + hang
+    assert sum("starting it again" in line for line in server.lines) == 1
+    before.check()
+    after = Streams(server.url, 16, TOKENS).run()
+    assert outcomes(after) == outcomes(reference[:16])
+    before.check()
+
+
+def test_f1_two_ranks(start: Start, reference: list[Seen]) -> None:
+    """The group is replaced as one."""
+    server = start("-tp", "2")
+    seen = Streams(server.url, 8, TOKENS).run(strike(server, "worker-1", signal.SIGKILL))
+    assert outcomes(seen) == outcomes(reference[:8])
+    server.wait_idle()
+
+
+def test_f4_a_frontend_dies_with_its_own_streams_alone(start: Start, reference: list[Seen]) -> None:
+    server = start("--frontends", "2")
+    before = Footprint(server)
+    streams = Streams(server.url, COUNT, TOKENS)
+    times: list[float] = []
+
+    def fault() -> None:
+        strike(server, "frontend-1", signal.SIGKILL)()
+        times.append(time.monotonic())
+        answer = httpx.get(f"{server.url}/v1/models", timeout=10)
+        assert answer.status_code == 200
+        times.append(time.monotonic())
+
+    seen = streams.run(fault)
+    reset = [one for one in seen if not one.done]
+    assert len(reset) < COUNT and all(one.error for one in reset)
+    kept = [(one.outcome, r.outcome) for one, r in zip(seen, reference, strict=True) if one.done]
+    assert all(got == expected for got, expected in kept)
+    report("F4", round(times[1] - times[0], 2), 1.0)
+    assert times[1] - times[0] <= 1.0
+    before.check()
+
+
+def test_f5_kill_9_of_the_supervisor_lets_the_next_start(start: Start) -> None:
+    server = start()
+    children = server.children()
+    os.kill(server.process.pid, signal.SIGKILL)
+    server.process.wait(5)
+    wait_for(lambda: not any(alive(pid) for pid in children.values()), 3)
+    assert port_is_free(server.port)
+    start(port=server.port)
+
+
+def test_f6_a_worker_that_dies_at_every_start(start: Start) -> None:
+    """The server gives up, says so, and tells those who wait."""
+    server = start()
+    began = time.monotonic()
+    streams = Streams(server.url, 4, 2000)
+
+    def fault() -> None:
+        while server.process.poll() is None and time.monotonic() - began < 60:
+            for name, pid in server.children().items():
+                if name == "worker-0":
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.05)
+
+    seen = streams.run(fault, at=0.01)
+    assert server.process.wait(10) == 70
+    assert time.monotonic() - began <= 60
+    report("F6", round(time.monotonic() - began, 1), 60)
+    assert [one.error for one in seen] == ["engine_dead"] * 4

@@ -1,0 +1,160 @@
+"""F16, F18, F27 and rolling restarts: stops, and replacements that nobody notices."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fault_checks import COUNT, FLAGS, TOKENS, Footprint, outcomes, report
+from fault_streams import Seen, Streams
+from octavo_server import Server, alive, wait_for
+
+Start = Callable[..., Server]
+
+
+def admin(server: Server, command: str) -> Any:
+    argv = [sys.executable, "-P", "-m", "octavo.services.launch", "admin", command]
+    done = subprocess.run(
+        [*argv, "--port", str(server.port)], capture_output=True, text=True, timeout=20, check=True
+    )
+    return json.loads(done.stdout)
+
+
+def test_f16_sigterm_lets_streams_finish(start: Start, reference: list[Seen]) -> None:
+    server = start()
+    streams = Streams(server.url, COUNT, TOKENS)
+    seconds: list[float] = []
+    statuses: list[int] = []
+
+    def fault() -> None:
+        began = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        wait_for(lambda: server.request("GET", "/health")[0] == 503, 2)
+        seconds.append(time.monotonic() - began)
+        statuses.append(server.request("POST", "/v1/completions", {"prompt": "a"})[0])
+
+    seen = streams.run(fault, at=0.3)
+    assert outcomes(seen) == outcomes(reference)
+    assert server.process.wait(10) == 0
+    report("F16", round(seconds[0], 3), 0.1)
+    assert seconds[0] <= 0.5 and statuses == [503]
+
+
+def test_f16_what_does_not_fit_ends_with_an_event(start: Start) -> None:
+    server = start("--shutdown-timeout", "1")
+    streams = Streams(server.url, 4, 1900)
+    began: list[float] = []
+
+    def fault() -> None:
+        began.append(time.monotonic())
+        server.process.send_signal(signal.SIGTERM)
+
+    seen = streams.run(fault, at=0.02)
+    assert server.process.wait(10) == 0
+    assert time.monotonic() - began[0] <= 1 + 5
+    assert [one.error for one in seen] == ["engine_dead"] * 4
+    assert not any(one.done for one in seen)
+
+
+@pytest.mark.parametrize("numbers", [[signal.SIGTERM], [signal.SIGINT], [signal.SIGTERM] * 2])
+def test_f18_a_stop_while_loading(numbers: list[signal.Signals]) -> None:
+    server = Server(*FLAGS)
+    wait_for(lambda: len(server.children()) == 3, 20)
+    children = server.children()
+    began = time.monotonic()
+    for number in numbers:
+        server.process.send_signal(number)
+    assert server.process.wait(10) == 0
+    report("F18", round(time.monotonic() - began, 2), 5)
+    assert time.monotonic() - began <= 5
+    assert not any(alive(pid) for pid in children.values())
+
+
+def test_a_second_sigterm_does_not_wait(start: Start) -> None:
+    server = start()
+    streams = Streams(server.url, 2, 1900)
+
+    def fault() -> None:
+        server.process.send_signal(signal.SIGTERM)
+        wait_for(lambda: server.request("GET", "/health")[0] == 503, 2)
+        began = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(5) == 0
+        report("second-sigterm", round(time.monotonic() - began, 2), 5)
+
+    streams.run(fault, at=0.02)
+
+
+def test_frontends_are_replaced_under_load(start: Start, reference: list[Seen]) -> None:
+    """The port is never closed: no connection is refused, no stream breaks."""
+    server = start("--frontends", "2")
+    before = Footprint(server)
+    old = server.children()
+    failed: list[str] = []
+    over = threading.Event()
+
+    def short_requests() -> None:
+        while not over.is_set():
+            try:
+                answer = httpx.get(f"{server.url}/v1/models", timeout=10)
+                failed.extend([answer.text] * (answer.status_code != 200))
+            except httpx.HTTPError as error:
+                failed.append(repr(error))
+
+    thread = threading.Thread(target=short_requests)
+    thread.start()
+    streams = Streams(server.url, COUNT, TOKENS)
+    seen = streams.run(lambda: admin(server, "restart-frontends"), at=0.3)
+    wait_for(lambda: not any(alive(old[name]) for name in ("frontend-0", "frontend-1")), 20)
+    over.set()
+    thread.join()
+    assert not failed
+    assert outcomes(seen) == outcomes(reference)
+    before.check()
+    assert admin(server, "status")["restarts"] == 0
+
+
+def test_the_admin_socket(start: Start, tmp_path: Path) -> None:
+    path = tmp_path / "admin"
+    server = start("--admin-socket", str(path))
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    argv = [sys.executable, "-P", "-m", "octavo.services.launch", "admin"]
+    asked = [*argv, "status", "--socket", str(path)]
+    done = subprocess.run(asked, capture_output=True, text=True, timeout=20)
+    status = json.loads(done.stdout)
+    assert status["state"] == "ready" and status["restarts"] == 0
+    assert {one["name"]: one["pid"] for one in status["processes"]} == server.children()
+    subprocess.run([*argv, "restart-workers", "--socket", str(path)], timeout=20, check=True)
+    wait_for(lambda: server.children().get("worker-0") not in (None, status["processes"][1]), 20)
+    server.wait_idle()
+    subprocess.run([*argv, "drain", "--socket", str(path)], timeout=20, check=True)
+    assert server.process.wait(20) == 0
+    assert not path.exists()
+    done = subprocess.run(asked, capture_output=True, text=True, timeout=20)
+    assert done.returncode == 2 and done.stderr == f"octavo: error: no server answers at {path}\n"
+
+
+def test_garbage_on_the_admin_socket(start: Start, tmp_path: Path) -> None:
+    import socket
+
+    path = tmp_path / "admin"
+    server = start("--admin-socket", str(path))
+    for data in (b"", b"\n", b"{}\n", b'{"command": "exec"}\n', os.urandom(5000), b"[" * 4000):
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(str(path))
+            connection.sendall(data)
+            connection.shutdown(socket.SHUT_WR)
+            connection.settimeout(5)
+            assert b"unknown command" in connection.recv(4096)
+    assert server.request("GET", "/health")[0] == 200

@@ -1,0 +1,99 @@
+"""What the supervisor does about children that die or hang, over fake ones."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from house_supervisor import Served, alive, connects, wait_until
+
+ALL = {"scheduler-0", "worker-0", "worker-1", "frontend-0", "frontend-1"}
+
+
+@pytest.fixture
+def serving(tmp_path: Path) -> Iterator[list[Served]]:
+    started: list[Served] = []
+    yield started
+    for served in started:
+        served.close()
+
+
+@pytest.fixture
+def served(tmp_path: Path, serving: list[Served]) -> Served:
+    """Two ranks, two frontends, ready."""
+    made = Served(tmp_path, ranks=2, frontends=2)
+    serving.append(made)
+    made.ready()
+    return made
+
+
+def wait_for_new(served: Served, old: dict[str, int], names: set[str]) -> None:
+    """Wait until these children, and no others, have other pids than before."""
+
+    def changed() -> set[str]:
+        return {name for name, pid in served.events("started").items() if pid != old[name]}
+
+    wait_until(lambda: changed() == names)
+
+
+@pytest.mark.parametrize(
+    ("victim", "replaced", "told"),
+    [
+        ("frontend-1", {"frontend-1"}, "scheduler-0 lost-frontend-1."),
+        ("scheduler-0", {"scheduler-0"}, None),
+        ("worker-1", {"worker-0", "worker-1"}, "scheduler-0 lost-workers"),
+    ],
+)
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_who_is_started_again(
+    served: Served, victim: str, replaced: set[str], told: str | None, number: signal.Signals
+) -> None:
+    """SIGSTOP: a child that hangs is noticed by its silence, and killed."""
+    old = served.events("started")
+    os.kill(old[victim], number)
+    wait_for_new(served, old, replaced)
+    assert not any(alive(old[name]) for name in replaced)
+    if told is not None:
+        wait_until(lambda: any(told in line for line in served.log.read_text().splitlines()))
+    wait_until(lambda: connects(served.port) in ("frontend-0", "frontend-1"))
+    served.process.send_signal(signal.SIGTERM)
+    code, errors = served.finish()
+    assert code == 0 and f"{victim} was killed by SIGKILL; starting it again" in errors
+    assert ("no progress" in errors) == (number == signal.SIGSTOP)
+    assert set(served.events("ended")) == ALL
+
+
+def test_a_crash_loop_ends_the_server(tmp_path: Path, serving: list[Served]) -> None:
+    served = Served(tmp_path, {"worker-0": "die-on-go"})
+    serving.append(served)
+    code, errors = served.finish(30)
+    assert code == 70
+    assert errors.count("worker-0 was killed by SIGKILL; starting it again") == 6
+    assert "5 restarts within 60 s did not help; stopping" in errors
+    assert not any(alive(pid) for pid in served.events("started").values())
+    assert connects(served.port) is None
+
+
+def test_the_watchdog_hears_nothing_while_a_child_hangs(
+    tmp_path: Path, serving: list[Served]
+) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        address = str(tmp_path / "notify")
+        manager.bind(address)
+        manager.settimeout(10)
+        served = Served(tmp_path, environ={"NOTIFY_SOCKET": address, "OCTAVO_TEST_HANG": "6"})
+        serving.append(served)
+        served.ready()
+        while manager.recv(1000) != b"WATCHDOG=1":
+            pass
+        old = served.events("started")
+        for pid in old.values():
+            os.kill(pid, signal.SIGSTOP)
+        manager.settimeout(2.5)  # withheld from 3 seconds on; after 6 they are killed
+        with pytest.raises(TimeoutError):
+            while True:
+                manager.recv(1000)
