@@ -14,6 +14,7 @@ import triton.language as tl
 
 from octavo.kernels.attention_tiles import UNIT
 from octavo.kernels.batch import MAX_RUN_ROWS, WorkLists
+from octavo.kernels.invariance import is_on
 from octavo.kernels.launch import num_sms
 from octavo.kernels.prefill_attention import tile_tokens
 from octavo.kernels.prefix_attention import rows_of_item
@@ -45,7 +46,8 @@ def make_work_lists(
     group, programs = heads // kv_heads, num_sms(device) * tuning(device).decode.programs_per_sm
     splits = max(programs // kv_heads, 1)
     tokens = tile_tokens(group, head_dim, dtype, device)
-    tiles = max_tokens // tokens + min(max_rows, max_tokens // 2)
+    most = max_rows if is_on() else min(max_rows, max_tokens // 2)
+    tiles = max_tokens // tokens + most
 
     def ints(*shape: int) -> torch.Tensor:
         return torch.zeros(shape, dtype=torch.int32, device=device)
@@ -60,6 +62,7 @@ def make_work_lists(
         splits=splits,
         tile_tokens=tokens,
         rows_of_item=rows_of_item(group, head_dim, dtype, device),
+        only_tiles=is_on(),
     )
 
 
@@ -113,6 +116,7 @@ def plan_attention(
         MIN_RUN=MIN_RUN,
         RUNS=RUNS_AT_ONCE,
         PREFIXES=prefix_tiles is not None,
+        FEWEST=1 if work.only_tiles else 2,
         ROWS_PAD=max(triton.next_power_of_2(num_rows), 32),
         num_warps=4,
     )
@@ -141,6 +145,7 @@ def _plan_kernel(
     MIN_RUN: tl.constexpr,
     RUNS: tl.constexpr,
     PREFIXES: tl.constexpr,
+    FEWEST: tl.constexpr,
     ROWS_PAD: tl.constexpr,
 ) -> None:
     row = tl.arange(0, ROWS_PAD)
@@ -155,7 +160,9 @@ def _plan_kernel(
             shares_ptr, start, end, seq_len, slot, low, num_shares, splits, TILE, MIN_TILES
         )
     elif tl.program_id(0) == 1:
-        _plan_tiles(tiles_ptr, num_tiles_ptr, start, end, seq_len, slot, max_tiles, tile_tokens)
+        _plan_tiles(
+            tiles_ptr, num_tiles_ptr, start, end, seq_len, slot, max_tiles, tile_tokens, FEWEST
+        )
     else:
         first = (tl.program_id(0) - 2) * RUNS
         _plan_runs(
@@ -250,10 +257,11 @@ def _plan_tiles(
     slot: tl.tensor,
     max_tiles: tl.tensor,
     tile_tokens: tl.tensor,
+    FEWEST: tl.constexpr,
 ) -> None:
     """In falling order of the keys that they see: of each row the last tile is the next."""
     tokens = end - start
-    left = tl.where(tokens > 1, tl.cdiv(tokens, tile_tokens), 0)
+    left = tl.where(tokens >= FEWEST, tl.cdiv(tokens, tile_tokens), 0)
     total = tl.sum(left, axis=0)
     written = total * 0
     while written < total:

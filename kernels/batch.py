@@ -32,9 +32,16 @@ class WorkLists:
     """Query tokens of a tile."""
     rows_of_item: int
     """Rows of a `PrefixWork` item."""
+    only_tiles: bool = False
+    """Rows with one query token have tiles too, and nothing else."""
 
     def needed(self, decodes: int, prefills: int, prefill_tokens: int) -> WorkLists:
         """The part that a batch of at most so many rows of either kind needs."""
+        if self.only_tiles:
+            room = (prefill_tokens + decodes) // self.tile_tokens + prefills + decodes
+            return replace(
+                self, shares=self.shares[:0], tiles=self.tiles[:room], rows=self.rows[:0]
+            )
         shares = decodes + self.splits if decodes else 0
         tiles = prefill_tokens // self.tile_tokens + min(prefills, prefill_tokens // 2)
         rows = decodes if decodes <= MAX_RUN_ROWS else 0

@@ -45,6 +45,8 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     enable_prefix_caching: bool = True
     seed: int = 0
     enforce_eager: bool = False
+    deterministic: bool = False
+    """Outputs do not depend on who shares the batch, bit for bit, nor on restarts. Slower."""
     trace: str | None = None
     """FILE[:FIRST[:COUNT]]: where the device's work of some steps is written."""
     device: Literal["auto", "cuda", "cpu"] = "auto"

@@ -132,6 +132,12 @@ OPTIONS = (
     Option("seed", ENGINE, "Seed of dummy weights.", parse=integer),
     Option("enforce_eager", ENGINE, "Never use CUDA graphs.", parse=boolean),
     Option(
+        "deterministic",
+        ENGINE,
+        "Outputs that do not depend on the batch, bit for bit; slower.",
+        parse=boolean,
+    ),
+    Option(
         "trace",
         ENGINE,
         "Write the GPU's work of COUNT steps (20) from step FIRST (200) to a Chrome trace.",

@@ -169,6 +169,8 @@ def _check_ranks(engine: EngineConfig, file: ModelFile, environ: Mapping[str, st
         raise ConfigError(f"tensor_parallel_size {ranks} does not divide {heads} attention heads")
     if kv_heads % ranks and ranks % kv_heads:
         raise ConfigError(f"tensor_parallel_size {ranks} does not fit {kv_heads} KV heads")
+    if engine.deterministic and ranks > 1:
+        raise ConfigError("deterministic is for one rank: sums over ranks depend on the batch")
     gpus = count_gpus(environ)
     if engine.device == "cuda" and 0 < gpus < ranks:
         raise ConfigError(f"tensor_parallel_size {ranks} needs as many GPUs; there are {gpus}")

@@ -69,7 +69,7 @@ class ModelRunner:
         self.sampler = Sampler(model, self.table, self.inputs, vocab_size, grammars.matcher)
         self.graphs: StepGraphs | None = None
         self.prefixes: SharedPrefixes | None = None
-        if device.type == "cuda" and not model.has_window:
+        if device.type == "cuda" and not model.has_window and not config.deterministic:
             self.prefixes = SharedPrefixes(slots, block_size)
         self.max_len = max_len
 

@@ -12,6 +12,7 @@ from types import FrameType
 
 import torch
 
+from octavo.kernels import invariance
 from octavo.services.worker.causal_lm import CausalLM
 from octavo.services.worker.compile_counter import CompileCounter
 from octavo.services.worker.constraints.grammars import Grammars, Reporter
@@ -78,6 +79,8 @@ def build_runner(child: Child, phases: Phases, counter: CompileCounter) -> tuple
     device = _device(config, rank)
     if device.type == "cuda":
         counter.install()
+    if config.deterministic:
+        invariance.switch_on()
     parallel = Parallel.create(
         rank,
         config.tensor_parallel_size,
