@@ -102,6 +102,12 @@ class EngineDead(ServerError):
     code = "engine_dead"
 
 
+class DeadlineExceeded(ServerError):
+    status = 504
+    type = "timeout_error"
+    code = "deadline_exceeded"
+
+
 class RequestFailed(ServerError):
     code = "internal_error"
 

@@ -97,8 +97,10 @@ class Submit(Message):
 
     `request_id`: 16 random bytes. `prompt_ids`: int32[prompt_len], at least one.
     `arrival_time`: CLOCK_MONOTONIC seconds. Lower `priority` goes first. `cache_salt` separates
-    prefix-cache tenants. `num_choices`: n of the request, said with its first sequence; 0 with
-    the others, so that it is counted once. `pooling`: a vector is wanted, and no token.
+    prefix caches. `tenant`: whose it is; tenants share what there is. `deadline`: CLOCK_MONOTONIC
+    seconds after which nobody wants it, 0 for none. `num_choices`: n of the request, said with its
+    first sequence; 0 with the others, so that it is counted once. `pooling`: a vector is wanted,
+    and no token.
 
     Of a request that an earlier scheduler began: `output_ids` int32[outputs so far], and
     `prompt_logprobs_end`, the prompt positions whose log-probabilities have arrived.
@@ -114,6 +116,8 @@ class Submit(Message):
     pooling: PoolingParams | None = None
     output_ids: bytes = b""
     prompt_logprobs_end: int = 0
+    tenant: str = ""
+    deadline: float = 0.0
 
 
 class Abort(Message):
@@ -270,8 +274,8 @@ class Finished(Item):
 
     `stop_id`: the id of `stop_ids` that ended it (it is also the last emitted token).
     `error`: a code (`numerical_error`, `overloaded`, `too_long`, `constraint_error`,
-    `internal_error`, `out_of_memory`, `request_quarantined`) with `message`, where reason is
-    "error".
+    `internal_error`, `out_of_memory`, `request_quarantined`, `deadline_exceeded`) with `message`,
+    where reason is "error".
     """
 
     request_id: bytes

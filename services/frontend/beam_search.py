@@ -21,6 +21,7 @@ from octavo.services.frontend.inbox import Inbox
 from octavo.services.frontend.prompts import Prompt
 from octavo.services.frontend.schema import GenerationRequest
 from octavo.services.frontend.service import Service
+from octavo.services.frontend.terms import Terms
 from octavo.shared.errors import InvalidRequest
 from octavo.shared.messages import Finished
 from octavo.shared.sampling import SamplingParams
@@ -60,7 +61,7 @@ class Beam:
 
 
 def beam_search(
-    request: GenerationRequest, service: Service, cache_salt: str, receive: Receive
+    request: GenerationRequest, service: Service, terms: Terms, receive: Receive
 ) -> BeamSearch:
     """The search that a request asks for."""
     return BeamSearch(
@@ -68,13 +69,12 @@ def beam_search(
         service.tokenizer,
         receive,
         length_penalty=1.0 if request.length_penalty is None else request.length_penalty,
-        priority=request.priority or 0,
-        cache_salt=cache_salt,
+        terms=terms,
     )
 
 
 class BeamSearch:
-    """`receive` tells when the client has left, `salt` and `priority` are those of `submit`."""
+    """`receive` tells when the client has left, `terms` are those of `submit`."""
 
     def __init__(
         self,
@@ -83,15 +83,13 @@ class BeamSearch:
         receive: Receive,
         *,
         length_penalty: float = 1.0,
-        priority: int = 0,
-        cache_salt: str = "",
+        terms: Terms,
     ) -> None:
         self._engine = engine
         self._tokenizer = tokenizer
         self._receive = receive
         self._penalty = length_penalty
-        self._priority = priority
-        self._salt = cache_salt
+        self._terms = terms
 
     async def run(self, jobs: Sequence[tuple[Prompt, SamplingParams]]) -> Generation:
         """A finished generation: each prompt's n best outputs, best first."""
@@ -133,9 +131,7 @@ class BeamSearch:
         sampling = SamplingParams(temperature=0.0, max_tokens=1, logprobs=k)
         jobs = [(Prompt([*prompt.ids, *beam.ids]), sampling) for beam in beams]
         inbox = await self._engine.submit(
-            [(job.ids, sampling) for job, sampling in jobs],
-            priority=self._priority,
-            cache_salt=self._salt,
+            [(job.ids, sampling) for job, sampling in jobs], self._terms
         )
         step = Generation(self._engine, inbox, self._tokenizer, jobs)
         async with step.attended(self._receive):

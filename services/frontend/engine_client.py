@@ -16,6 +16,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol
 
 from octavo.services.frontend.inbox import Inbox, Stream
+from octavo.services.frontend.terms import Terms
 from octavo.shared.errors import EngineDead
 from octavo.shared.messages import (
     REQUEST_ID_BYTES,
@@ -107,9 +108,7 @@ class EngineClient:
     async def submit(
         self,
         prompts: Sequence[tuple[Sequence[int], SamplingParams]],
-        *,
-        priority: int = 0,
-        cache_salt: str = "",
+        terms: Terms,
     ) -> Inbox:
         """Start n sequences for each (prompt ids, parameters); choices of a prompt stay together.
 
@@ -122,8 +121,10 @@ class EngineClient:
                 prompt_ids=pack(ids),
                 sampling=sampling.for_choice(choice),
                 arrival_time=time.monotonic(),
-                priority=priority,
-                cache_salt=cache_salt,
+                priority=terms.priority,
+                cache_salt=terms.cache_salt,
+                tenant=terms.tenant,
+                deadline=terms.deadline,
                 num_choices=sampling.n if choice == 0 else 0,
             )
             for ids, sampling in prompts
@@ -132,7 +133,7 @@ class EngineClient:
         return await self._start(submits)
 
     async def pool(
-        self, prompts: Sequence[tuple[Sequence[int], PoolingParams]], *, priority: int = 0
+        self, prompts: Sequence[tuple[Sequence[int], PoolingParams]], terms: Terms
     ) -> Inbox:
         """Ask for the vector of each (prompt ids, parameters). Raises EngineDead."""
         submits = [
@@ -141,7 +142,9 @@ class EngineClient:
                 prompt_ids=pack(ids),
                 sampling=NOTHING_SAMPLED,
                 arrival_time=time.monotonic(),
-                priority=priority,
+                priority=terms.priority,
+                tenant=terms.tenant,
+                deadline=terms.deadline,
                 pooling=params,
             )
             for ids, params in prompts

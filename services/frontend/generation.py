@@ -14,6 +14,7 @@ from octavo.services.frontend.prompts import Prompt
 from octavo.services.frontend.replies import PromptTokensDetails, Usage
 from octavo.shared.errors import (
     ContextTooLong,
+    DeadlineExceeded,
     EngineDead,
     InvalidRequest,
     OctavoError,
@@ -149,6 +150,8 @@ def error_of(finished: Finished) -> OctavoError:
             return Overloaded(finished.message or "The server is full; try again soon.")
         case "too_long":
             return ContextTooLong(finished.message or "The request does not fit into the context.")
+        case "deadline_exceeded":
+            return DeadlineExceeded(finished.message or "The deadline has passed.")
         case "out_of_memory":
             return Overloaded(
                 finished.message or "The server has not enough memory.", code="out_of_memory"

@@ -24,6 +24,7 @@ from octavo.services.frontend.bounds import (
     Beams,
     CacheSalt,
     Count,
+    Deadline,
     Documents,
     Ids,
     Ignored,
@@ -41,6 +42,7 @@ from octavo.services.frontend.bounds import (
     StopStrings,
     TemplateKwargs,
     Text,
+    UserName,
 )
 from octavo.services.frontend.tools import ToolChoice, Tools
 from octavo.shared.errors import InvalidRequest
@@ -93,6 +95,8 @@ class GenerationRequest(msgspec.Struct, kw_only=True):
     use_beam_search: bool | None = None
     length_penalty: Annotated[float, msgspec.Meta(ge=-10.0, le=10.0)] | None = None
     cache_salt: CacheSalt | None = None
+    deadline_ms: Deadline | None = None
+    user: UserName | None = None
 
     response_format: JsonObject | None = None
     structured_outputs: JsonObject | None = None
@@ -114,7 +118,6 @@ class GenerationRequest(msgspec.Struct, kw_only=True):
     custom_logit_processor: Refused = None
     routed_experts_prompt_start: Refused = None
 
-    user: Ignored = None
     metadata: Ignored = None
     store: Ignored = None
     service_tier: Ignored = None

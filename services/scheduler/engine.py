@@ -56,9 +56,10 @@ class Engine:
         """Everything that can be done now; returns how many seconds the engine may sleep."""
         more = self._receive()
         outputs = self._update()
+        next_deadline = self._scheduler.expire()
         self._dispatch()
         self._reply(outputs + self._scheduler.take_outputs())
-        wait = self._heartbeat()
+        wait = min(self._heartbeat(), max(next_deadline - self._clock(), 0.0))
         return 0.0 if more else wait
 
     def _receive(self) -> bool:

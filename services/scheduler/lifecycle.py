@@ -11,6 +11,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Iterator
 
+from octavo.services.scheduler.deadlines import Deadlines
 from octavo.services.scheduler.grammar_gate import GrammarGate
 from octavo.services.scheduler.kv_blocks import KVBlocks
 from octavo.services.scheduler.limits import Limits
@@ -19,6 +20,7 @@ from octavo.services.scheduler.outbox import Outbox
 from octavo.services.scheduler.request import NO_SLOT, Request
 from octavo.services.scheduler.slots import Slots
 from octavo.services.scheduler.step import Flight
+from octavo.services.scheduler.tenants import Tenants
 from octavo.services.scheduler.trials import Trials
 from octavo.services.scheduler.waiting import WaitingQueue
 from octavo.shared.messages import Finished, FinishReason
@@ -31,6 +33,7 @@ MESSAGES = {
     "too_long": "The request needs more KV cache than this server has.",
     "constraint_error": "The request's constraints leave no token that could follow.",
     "internal_error": "The request failed inside the engine.",
+    "deadline_exceeded": "The request was not done by its deadline.",
     "out_of_memory": "The server has not enough memory for this request now.",
     "request_quarantined": "Workers failed each time that they worked on this request.",
 }
@@ -56,7 +59,9 @@ class Lifecycle:
         self.kv = KVBlocks(limits, fingerprint)
         self.slots = Slots(limits)
         self.outbox = Outbox()
-        self.waiting = WaitingQueue()
+        self.tenants = Tenants(limits.max_num_seqs)
+        self.deadlines = Deadlines()
+        self.waiting = WaitingQueue(self.tenants.had)
         self.gate = GrammarGate(last_number)
         self.trials = Trials(self._length)
         self.requests: dict[bytes, Request] = {}
@@ -70,8 +75,10 @@ class Lifecycle:
         held = sum(not self.gate.has(one) for one in self.trials.held())
         return len(self.waiting) + len(self.gate) + held
 
-    def enqueue(self, request: Request) -> None:
+    def enqueue(self, request: Request, tenant: str = "") -> None:
         self.requests[request.request_id] = request
+        request.tenant = self.tenants.join(tenant)
+        self.deadlines.add(request)
         if not self.gate.must_wait(request):
             self._queue(request)
 
@@ -96,6 +103,7 @@ class Lifecycle:
         peer = self.outbox.peer_number(request.peer)
         slot = self.slots.occupy(request, peer, num_cached)
         self.running[slot] = self.filling[slot] = request
+        self.tenants.seat(request.tenant, 1)
         if request.cached_tokens is None:
             request.cached_tokens = num_cached
             request.admitted_time = self.clock()
@@ -174,7 +182,8 @@ class Lifecycle:
         for other in self.gate.leave(request):
             self._queue(other)
         self.trials.leave(request)
-        self.requests.pop(request.request_id, None)
+        if self.requests.pop(request.request_id, None) is not None:
+            self.tenants.leave(request.tenant)
         self.refuse(request.peer, request.request_id, reason, stop_id, error)
         self.metrics.on_finish(request, reason)
 
@@ -221,6 +230,7 @@ class Lifecycle:
         # numbers are sound.
         num_sound = int(min(slots.computed[slot], slots.have[slot] - 1))
         del self.running[slot]
+        self.tenants.seat(request.tenant, -1)
         self.filling.pop(slot, None)
         slots.vacate(request)
         if publish:

@@ -19,6 +19,8 @@ class Limits:
     max_num_batched_tokens: int
     prefill_beside_decode: int = 512
     max_queued_requests: int = 4096
+    max_queued_tokens: int = 1 << 62
+    """Of prompts that wait."""
     vocab_size: int = 1 << 17
     prefix_caching: bool = True
     pooling: bool = False
@@ -57,6 +59,7 @@ class Limits:
             ),
             prefill_beside_decode=engine.prefill_beside_decode,
             max_queued_requests=config.server.max_queued_requests,
+            max_queued_tokens=config.server.max_queued_tokens or 1 << 62,
             vocab_size=config.model.vocab_size,
             prefix_caching=engine.enable_prefix_caching and pooling is None,
             pooling=pooling is not None,

@@ -75,7 +75,7 @@ class Metrics(Collector):
         }
         self._counts: collections.Counter[str] = collections.Counter()
         self._finished: collections.Counter[str] = collections.Counter()
-        self._rejected = 0
+        self._rejected: collections.Counter[str] = collections.Counter()
         self._stats = IDLE
         self._registry = CollectorRegistry()
         self._registry.register(self)
@@ -101,8 +101,8 @@ class Metrics(Collector):
     def on_failed_step(self) -> None:
         self._counts["failed_steps"] += 1
 
-    def on_rejection(self) -> None:
-        self._rejected += 1
+    def on_rejection(self, bound: str) -> None:
+        self._rejected[bound] += 1
 
     def on_tokens(self, num_tokens: int, intervals: Any) -> None:
         """A step's outputs; `intervals` float64[m]: seconds since the token before."""
@@ -175,7 +175,8 @@ class Metrics(Collector):
         rejected = CounterMetricFamily(
             "vllm:admission_rejections", "Requests refused.", labels=["model_name", "reason"]
         )
-        rejected.add_metric([self._labels["model_name"], "max_num_queued_reqs"], self._rejected)
+        for bound in ("max_num_queued_reqs", "max_num_queued_tokens"):
+            rejected.add_metric([self._labels["model_name"], bound], self._rejected[bound])
         yield rejected
 
     def _observe(self, name: str, value: float) -> None:

@@ -51,6 +51,7 @@ class Planner:
             life.kv.publish(request, computed)
             if computed >= len(request.token_ids):
                 del life.filling[slot]
+        life.tenants.charge(life.slots.tenant[rows], draft.num_tokens[rows])
         life.metrics.on_step(self._limits.max_num_batched_tokens - draft.budget)
         self._step += 1
         life.flights.append(Flight(self._step, rows))
@@ -129,7 +130,17 @@ class Planner:
         return True
 
     def _outranks(self, request: Request) -> bool:
-        return request.priority < int(self._life.slots.priority.max())
+        """Whether somebody who runs has to give way to the request."""
+        life = self._life
+        if request.priority < int(life.slots.priority.max()):
+            return True
+        return life.tenants.is_owed(request.tenant)
+
+    def _yields(self, runs: Request, waits: Request) -> bool:
+        """To a better priority, or to a tenant that has less than its share."""
+        if runs.priority != waits.priority:
+            return runs.priority > waits.priority
+        return self._life.tenants.owes(runs.tenant, waits.tenant)
 
     def _next_key_in(self, draft: Draft, request: Request, hits: list[int]) -> bool:
         """Whether this very step computes the next block: in one step's time it is a hit."""
@@ -144,17 +155,19 @@ class Planner:
         draft.keys.update(request.keys[request.num_published : end])
 
     def _make_room(self, request: Request, hits: list[int], draft: Draft) -> bool:
-        """A slot and blocks for a waiting request, if need be from strictly lower priorities."""
+        """A slot and blocks for a waiting request, if need be from those that yield to it."""
         if self._fits(request, hits):
             return True
         if not self._outranks(request):
             return False
         running = sorted(self._life.running.values(), key=lambda one: one.order, reverse=True)
-        victims = [one for one in running if one.priority > request.priority]
+        victims = [one for one in running if self._yields(one, request)]
         most = self._life.kv.pool.num_free + sum(len(one.block_ids) for one in victims)
         if most < self._limits.blocks_for(len(request.token_ids)) - len(hits):
             return False
         for victim in victims:
+            if not self._yields(victim, request):
+                continue
             self._preempt(victim, draft)
             if self._fits(request, hits):
                 return True

@@ -59,6 +59,9 @@ class Request:
     """Its vector has arrived."""
     num_failures: int = 0
     """Failed steps in a row that it was in."""
+    tenant: int = 0
+    """Its number (`tenants`), while it has not ended."""
+    deadline: float = 0.0
     is_held: bool = False
     """Its trial has not begun (`trials`)."""
 
@@ -124,4 +127,5 @@ class Request:
             num_choices=submit.num_choices,
             pooling=submit.pooling,
             prompt_logprobs_end=submit.prompt_logprobs_end,
+            deadline=submit.deadline,
         )

@@ -63,8 +63,8 @@ class Scheduler:
         life = self._life
         if submit.request_id in life.requests:
             return  # sent to the scheduler before this one, and again when this one had come
-        if len(life.requests) >= self._limits.max_queued_requests:
-            self._metrics.on_rejection()
+        if (bound := self._full(submit)) is not None:
+            self._metrics.on_rejection(bound)
             life.refuse(peer, submit.request_id, error="overloaded")
             return
         try:
@@ -79,7 +79,27 @@ class Scheduler:
         if request.prompt_len > self._limits.longest_prompt:
             life.refuse(peer, submit.request_id, error="too_long")
         else:
-            life.enqueue(request)
+            life.enqueue(request, submit.tenant)
+
+    def _full(self, submit: Submit) -> str | None:
+        """Which bound a new request is over; one that was begun elsewhere is over none."""
+        life, limits = self._life, self._limits
+        if submit.output_ids:
+            return None
+        if len(life.requests) >= limits.max_queued_requests:
+            return "max_num_queued_reqs"
+        waiting = life.waiting.num_tokens
+        if waiting and waiting + len(submit.prompt_ids) // 4 > limits.max_queued_tokens:
+            return "max_num_queued_tokens"
+        return None
+
+    def expire(self) -> float:
+        """End what is past its deadline; returns when the next is due."""
+        life = self._life
+        for request in life.deadlines.take_due(life.clock()):
+            with life.boundary(request):
+                life.finish(request, "error", error="deadline_exceeded")
+        return life.deadlines.following()
 
     def abort(self, peer: bytes, request_ids: Iterable[bytes]) -> None:
         """End these requests of frontend `peer`; ids that are not (any more) known are ignored."""

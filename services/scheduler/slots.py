@@ -42,6 +42,7 @@ class Slots:
         self.first_len: Longs = np.zeros(size, np.int64)
         self.priority: Longs = np.full(size, NO_PRIORITY, np.int64)
         self.peer: Longs = np.zeros(size, np.int64)
+        self.tenant: Longs = np.zeros(size, np.int64)
         self.token_time = np.zeros(size, np.float64)
         self.request_ids: RequestIds = np.zeros(size, f"V{REQUEST_ID_BYTES}")
         # One more cache line a row: with a power of two, the rows' last ids would all fall into
@@ -70,6 +71,7 @@ class Slots:
         self.first_len[slot] = request.prompt_len + 1
         self.priority[slot] = request.priority
         self.peer[slot] = peer
+        self.tenant[slot] = request.tenant
         self.token_time[slot] = request.token_time
         self.request_ids[slot] = np.void(request.request_id)
         start = slot * self._width

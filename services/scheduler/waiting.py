@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+from collections.abc import Callable
 
 import numpy as np
 
@@ -11,43 +12,79 @@ from octavo.services.scheduler.request import Request
 Order = tuple[int, float, int]
 
 
-class WaitingQueue:
-    """Sorted by (priority, arrival, serial): a preempted request returns to where it belongs.
+class Line:
+    """One tenant's, sorted by (priority, arrival, serial): a preempted request returns to where it
+    belongs.
 
     Two parallel sorted lists: an insertion moves pointers, which for the few thousand requests
-    that admission lets wait is cheaper than any tree. `num_tokens`: of all their sequences, so
-    as much as is to be computed if the prefix cache has none of it.
+    that admission lets wait is cheaper than any tree.
     """
 
     def __init__(self) -> None:
-        self._orders: list[Order] = []
-        self._requests: list[Request] = []
+        self.orders: list[Order] = []
+        self.requests: list[Request] = []
+
+    def add(self, request: Request) -> None:
+        index = bisect.bisect_left(self.orders, request.order)
+        self.orders.insert(index, request.order)
+        self.requests.insert(index, request)
+
+    def discard(self, request: Request) -> bool:
+        """Whether it was there."""
+        index = bisect.bisect_left(self.orders, request.order)
+        if index == len(self.requests) or self.requests[index] is not request:
+            return False
+        del self.orders[index], self.requests[index]
+        return True
+
+
+class WaitingQueue:
+    """A line for each tenant. Next is, of the firsts of the lines with the best priority, the one
+    whose tenant `had` least.
+
+    `num_tokens`: of all their sequences, so as much as is to be computed if the prefix cache has
+    none of it.
+    """
+
+    def __init__(self, had: Callable[[int], float]) -> None:
+        self._had = had
+        self._lines: dict[int, Line] = {}
+        self._count = 0
         self.num_tokens = 0
 
     def __len__(self) -> int:
-        return len(self._requests)
+        return self._count
 
     def add(self, request: Request) -> None:
-        index = bisect.bisect_left(self._orders, request.order)
-        self._orders.insert(index, request.order)
-        self._requests.insert(index, request)
+        if (line := self._lines.get(request.tenant)) is None:
+            line = self._lines[request.tenant] = Line()
+        line.add(request)
+        self._count += 1
         self.num_tokens += len(request.token_ids)
 
     def first(self) -> Request | None:
-        return self._requests[0] if self._requests else None
+        if not self._lines:
+            return None
+        if len(self._lines) == 1:
+            return next(iter(self._lines.values())).requests[0]
+        firsts = (line.requests[0] for line in self._lines.values())
+        return min(firsts, key=lambda one: (one.priority, self._had(one.tenant), one.order))
 
     def discard(self, request: Request) -> None:
         """Take the request out, if it waits."""
-        index = bisect.bisect_left(self._orders, request.order)
-        if index < len(self._requests) and self._requests[index] is request:
-            del self._orders[index], self._requests[index]
-            self.num_tokens -= len(request.token_ids)
+        line = self._lines.get(request.tenant)
+        if line is None or not line.discard(request):
+            return
+        if not line.requests:
+            del self._lines[request.tenant]
+        self._count -= 1
+        self.num_tokens -= len(request.token_ids)
 
     def take_all(self) -> list[Request]:
-        """Everybody, in order; nobody is left."""
-        requests, self._requests = self._requests, []
-        self._orders.clear()
-        self.num_tokens = 0
+        """Everybody; nobody is left."""
+        requests = [one for line in self._lines.values() for one in line.requests]
+        self._lines.clear()
+        self._count = self.num_tokens = 0
         return requests
 
     def extend(self, request: Request, token_id: np.int32) -> None:

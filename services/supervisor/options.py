@@ -233,6 +233,12 @@ OPTIONS = (
         parse=size,
     ),
     Option(
+        "max_queued_tokens",
+        SERVER,
+        "Tokens of prompts waiting above which new requests get 503.",
+        parse=size,
+    ),
+    Option(
         "strict_requests",
         SERVER,
         "Refuse requests with unknown fields; else a response header names them.",

@@ -81,6 +81,7 @@ def check_server(server: ServerConfig) -> None:
     check_range("sse_keep_alive_interval", server.sse_keep_alive_interval, 0.1, 3600)
     check_range("shutdown_timeout", server.shutdown_timeout, 0, 86400)
     check_range("hang_timeout", server.hang_timeout, 3, 86400)
+    check_range("max_queued_tokens", server.max_queued_tokens or 1, 1, 10**12)
     check_range("max_queued_requests", server.max_queued_requests, 1, 10**9)
 
 

@@ -39,6 +39,7 @@ REQUESTS = st.lists(
             "logprobs": st.sampled_from([None, 0]),
             "prompt_logprobs": st.sampled_from([None, None, 0]),
             "cache_salt": st.sampled_from(["", "tenant"]),
+            "tenant": st.sampled_from(["", "", "a", "b"]),
             "grammar": st.sampled_from([None, None, None, *GRAMMARS]),
         }
     ),

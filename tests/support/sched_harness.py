@@ -65,7 +65,7 @@ def request_id(number: int) -> bytes:
 
 def submit_of(number: int, prompt: list[int], **fields: object) -> Submit:
     """Fields of Submit by their names; everything else goes to SamplingParams."""
-    names = ("priority", "cache_salt", "num_choices", "pooling")
+    names = ("priority", "cache_salt", "num_choices", "pooling", "tenant", "deadline")
     own = {name: fields.pop(name) for name in names if name in fields}
     arrival = fields.pop("arrival_time", float(number))
     params = SamplingParams(**{"max_tokens": 5, **fields})  # type: ignore[arg-type]
@@ -89,6 +89,7 @@ class Record:
     """Ids of the prompt tokens from position 1 on, as their log-probabilities told them."""
     cached_tokens: int | None = None
     finished: Finished | None = None
+    finished_at: float = 0.0
     vector: list[float] | None = None
 
     @property
@@ -206,6 +207,11 @@ class Harness:
             self.worker.order(order)
             if isinstance(order, PrepareGrammar):
                 self.preparing.append(order.number)
+
+    def expire(self) -> None:
+        self.scheduler.expire()
+        self._read(self.scheduler.take_outputs())
+        self.check()
 
     def compile(self) -> bool:
         """The worker reports its oldest grammar."""
@@ -329,7 +335,7 @@ class Harness:
         for finished in message.finished:
             record = self.records[finished.request_id]
             assert record.peer == peer and record.finished is None
-            record.finished = finished
+            record.finished, record.finished_at = finished, self.now
 
     def check(self) -> None:
         """Every block is free or owned as often as counted; every slot has one request."""

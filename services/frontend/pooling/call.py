@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 
-from starlette.types import Receive
+from starlette.requests import Request
 
 from octavo.services.frontend.attendance import attended
 from octavo.services.frontend.generation import error_of
 from octavo.services.frontend.pooling.replies import Encoded, PoolingUsage
 from octavo.services.frontend.pooling.schema import EncodingFormat, TextRequest
 from octavo.services.frontend.service import Service
+from octavo.services.frontend.terms import terms_of
 from octavo.shared.errors import InvalidRequest
 from octavo.shared.messages import unpack_floats
 from octavo.shared.pooling import PoolingInfo, PoolingParams, PoolingTask
@@ -25,13 +26,13 @@ async def pooled(
     prompts: Sequence[TextIds],
     params: PoolingParams,
     body: TextRequest,
-    receive: Receive,
+    request: Request,
 ) -> list[bytes]:
     """float32[d] of each prompt, in order. Raises ClientGone, or what the engine said of one."""
     jobs = [(prompt.ids, params.starting(prompt.second_start)) for prompt in prompts]
-    inbox = await service.engine.pool(jobs, priority=body.priority or 0)
+    inbox = await service.engine.pool(jobs, terms_of(request, body))
     waiting = len(jobs)
-    async with attended(service.engine, inbox, receive):
+    async with attended(service.engine, inbox, request.receive):
         while waiting:
             for _, piece in await inbox.next():
                 if piece.finished is not None and piece.finished.reason == "error":

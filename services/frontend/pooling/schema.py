@@ -9,12 +9,13 @@ import msgspec
 from octavo.services.frontend.bounds import (
     PRIORITY_LIMIT,
     Count,
-    Ignored,
+    Deadline,
     Name,
     PromptList,
     Refused,
     SafeId,
     Text,
+    UserName,
 )
 
 MAX_INPUTS = 2048
@@ -38,7 +39,8 @@ class TextRequest(msgspec.Struct, kw_only=True):
 
     mm_processor_kwargs: Refused = None
 
-    user: Ignored = None
+    deadline_ms: Deadline | None = None
+    user: UserName | None = None
 
     @property
     def activates(self) -> bool | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from starlette.types import Receive
+from starlette.requests import Request
 
 from octavo.services.frontend.pooling.call import pooled, pooling_of, usage_of
 from octavo.services.frontend.pooling.prompts import pair_prompts, text_prompts
@@ -31,26 +31,26 @@ class Pairs:
 
 
 async def scores_of(
-    service: Service, pairs: Pairs, body: TextRequest, receive: Receive
+    service: Service, pairs: Pairs, body: TextRequest, request: Request
 ) -> tuple[list[float], PoolingUsage]:
     """One score a pair, in order. Raises InvalidRequest where the model gives none."""
     info = pooling_of(service, "embed", "classify")
     check_scores(info)
     if info.task == "embed":
-        return await _compared(service, pairs, body, receive)
+        return await _compared(service, pairs, body, request)
     params = PoolingParams(use_activation=body.activates)
     prompts = await pair_prompts(pairs.texts(), body, service, pairs.names[1])
-    vectors = await pooled(service, prompts, params, body, receive)
+    vectors = await pooled(service, prompts, params, body, request)
     return [float(unpack_floats(one)[0]) for one in vectors], usage_of(prompts)
 
 
 async def _compared(
-    service: Service, pairs: Pairs, body: TextRequest, receive: Receive
+    service: Service, pairs: Pairs, body: TextRequest, request: Request
 ) -> tuple[list[float], PoolingUsage]:
     first = await text_prompts(pairs.first, body, service, pairs.names[0])
     second = await text_prompts(pairs.second, body, service, pairs.names[1])
     prompts = [*first, *second]
-    vectors = await pooled(service, prompts, PoolingParams(), body, receive)
+    vectors = await pooled(service, prompts, PoolingParams(), body, request)
     found = [unpack_floats(one) for one in vectors]
     others = found[len(first) :]
     ones = found[: len(first)] if len(first) > 1 else [found[0]] * len(others)

@@ -12,7 +12,7 @@ from octavo.services.frontend.beam_search import beam_search
 from octavo.services.frontend.chat_parts import Reading
 from octavo.services.frontend.chat_plan import chat_plan
 from octavo.services.frontend.chunk_template import MARK, ChunkTemplate
-from octavo.services.frontend.edge import cache_salt, error_body, json_response, read_json
+from octavo.services.frontend.edge import error_body, json_response, read_json
 from octavo.services.frontend.events import completion_ending, event
 from octavo.services.frontend.generation import Generation
 from octavo.services.frontend.logprobs import LogprobWriter
@@ -38,6 +38,7 @@ from octavo.services.frontend.schema import ChatRequest
 from octavo.services.frontend.service import Head, Service, service_of
 from octavo.services.frontend.speaker import Speaker
 from octavo.services.frontend.stream import EventStream
+from octavo.services.frontend.terms import Terms, terms_of
 from octavo.services.frontend.tools import tool_use
 from octavo.shared.errors import OctavoError
 from octavo.shared.text.logprobs import TokenLogprob
@@ -60,13 +61,13 @@ async def start_chat(request: Request, body: ChatRequest) -> tuple[Generation, C
     """Give a chat to the engine; for every API that is answered by one."""
     service = service_of(request)
     head = Head.new("chatcmpl", service.check_model(body.model), service, body.request_id)
-    salt = cache_salt(request, body.cache_salt)
-    generation, reading = await _begin(body, service, salt, request.receive)
+    terms = terms_of(request, body, body.cache_salt)
+    generation, reading = await _begin(body, service, terms, request.receive)
     return generation, ChatWriter(head, body, generation, service, reading)
 
 
 async def _begin(
-    body: ChatRequest, service: Service, salt: str, receive: Receive
+    body: ChatRequest, service: Service, terms: Terms, receive: Receive
 ) -> tuple[Generation, Reading | None]:
     """The running request, and how its outputs are to be read (None: as they are)."""
     check_common(body)
@@ -92,13 +93,9 @@ async def _begin(
     )
     sampling = plan.applied(sampling)
     if body.use_beam_search:
-        beams = beam_search(body, service, salt, receive)
+        beams = beam_search(body, service, terms, receive)
         return await beams.run([(prompt, sampling)]), plan.reading
-    inbox = await service.engine.submit(
-        [(prompt.ids, sampling)],
-        priority=body.priority or 0,
-        cache_salt=salt,
-    )
+    inbox = await service.engine.submit([(prompt.ids, sampling)], terms)
     inbox.interval = body.stream_interval or 1
     jobs = [(prompt, sampling)]
     generation = Generation(service.engine, inbox, service.tokenizer, jobs, visible=plan.visible)

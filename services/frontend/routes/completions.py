@@ -11,7 +11,7 @@ from starlette.types import Receive
 from octavo.services.frontend.beam_search import beam_search
 from octavo.services.frontend.chunk_template import MARK, ChunkTemplate
 from octavo.services.frontend.constraints import constraint_of
-from octavo.services.frontend.edge import cache_salt, error_body, json_response, read_json
+from octavo.services.frontend.edge import error_body, json_response, read_json
 from octavo.services.frontend.events import completion_ending, event
 from octavo.services.frontend.generation import Generation
 from octavo.services.frontend.logprobs import LogprobWriter, text_offsets
@@ -33,6 +33,7 @@ from octavo.services.frontend.replies import (
 from octavo.services.frontend.schema import CompletionRequest
 from octavo.services.frontend.service import Head, Service, service_of
 from octavo.services.frontend.stream import EventStream
+from octavo.services.frontend.terms import Terms, terms_of
 from octavo.shared.errors import OctavoError
 from octavo.shared.grammar.spec import GrammarSpec
 from octavo.shared.sampling import SamplingParams
@@ -46,7 +47,8 @@ async def completions(request: Request) -> Response:
     service = service_of(request)
     body = await read_json(request, _decoder)
     head = Head.new("cmpl", service.check_model(body.model), service, body.request_id)
-    generation = await _begin(body, service, cache_salt(request, body.cache_salt), request.receive)
+    terms = terms_of(request, body, body.cache_salt)
+    generation = await _begin(body, service, terms, request.receive)
     writer = CompletionWriter(head, body, generation, service)
     if body.stream:
         return EventStream(generation, writer, body.stream_options)
@@ -56,7 +58,7 @@ async def completions(request: Request) -> Response:
 
 
 async def _begin(
-    body: CompletionRequest, service: Service, salt: str, receive: Receive
+    body: CompletionRequest, service: Service, terms: Terms, receive: Receive
 ) -> Generation:
     check_common(body)
     prompts = await completion_prompts(body, service.tokenizer, service.model)
@@ -65,11 +67,9 @@ async def _begin(
     grammar = await constraint_of(body, service)
     jobs = [(prompt, _sampling(body, service, prompt, asked, grammar)) for prompt in prompts]
     if body.use_beam_search:
-        return await beam_search(body, service, salt, receive).run(jobs)
+        return await beam_search(body, service, terms, receive).run(jobs)
     inbox = await service.engine.submit(
-        [(prompt.ids, sampling) for prompt, sampling in jobs],
-        priority=body.priority or 0,
-        cache_salt=salt,
+        [(prompt.ids, sampling) for prompt, sampling in jobs], terms
     )
     inbox.interval = body.stream_interval or 1
     return Generation(service.engine, inbox, service.tokenizer, jobs, echo_only=echo_only)

@@ -105,4 +105,4 @@ async def _vectors(
     params = PoolingParams(dimensions=dimensions, use_activation=body.activates)
     params.verify(pooling_of(service, "embed", "classify"))
     prompts = await input_prompts(body.input, body, service)
-    return head, prompts, await pooled(service, prompts, params, body, request.receive)
+    return head, prompts, await pooled(service, prompts, params, body, request)

@@ -31,7 +31,7 @@ async def score(request: Request) -> Response:
     body = await read_json(request, _score)
     refuse_fields(body)
     head = Head.new("score", service.check_model(body.model), service, body.request_id)
-    scores, usage = await scores_of(service, _pairs(body), body, request.receive)
+    scores, usage = await scores_of(service, _pairs(body), body, request)
     return json_response(
         ScoreList(
             id=head.id,
@@ -65,7 +65,7 @@ async def rerank(request: Request) -> Response:
     head = Head.new("rerank", service.check_model(body.model), service, body.request_id)
     texts, shown = body.texts, body.return_documents is not False
     pairs = paired([body.query], texts, ("query", "documents"))
-    scores, usage = await scores_of(service, pairs, body, request.receive)
+    scores, usage = await scores_of(service, pairs, body, request)
     order = sorted(range(len(scores)), key=lambda index: -scores[index])
     best = order[: body.top_n or len(order)]
     return json_response(
