@@ -35,8 +35,8 @@ def run(tokenizer: Tokenizer, test: Callable[[Frontend], Awaitable[None]], **con
     ("fields", "named"),
     [
         ({}, None),
-        ({"temperature": 0, "user": None}, None),
-        ({"user": "me", "metadata": {"a": 1}}, "user, metadata"),
+        ({"temperature": 0, "metadata": None}, None),
+        ({"service_tier": "auto", "metadata": {"a": 1}}, "service_tier, metadata"),
         ({"store": True, "service_tier": "auto", "bogus": 1}, "store, service_tier, bogus"),
         ({"bo gus": 1, "x": 2}, "x, ..."),
         ({"evil\r\nSet-Cookie: a": 1}, "..."),
@@ -60,8 +60,8 @@ def test_named_in_the_header(
 
 def test_an_error_has_the_header_too(tokenizer: Tokenizer) -> None:
     async def test(front: Frontend) -> None:
-        response = await front.post(CHAT, messages=HI, user="me", model="none")
-        assert (response.status_code, response.headers[HEADER]) == (404, "user")
+        response = await front.post(CHAT, messages=HI, metadata={}, model="none")
+        assert (response.status_code, response.headers[HEADER]) == (404, "metadata")
 
     run(tokenizer, test)
 
@@ -94,12 +94,12 @@ def test_strictness_leaves_known_fields_alone(tokenizer: Tokenizer) -> None:
         response = await front.post(
             CHAT,
             messages=HI,
-            user="me",
+            metadata={},
             tools=[{"function": {"name": "f"}}],
             tool_choice="none",
             logit_bias={"5": 1},
         )
-        assert (response.status_code, response.headers[HEADER]) == (200, "user")
+        assert (response.status_code, response.headers[HEADER]) == (200, "metadata")
 
     run(tokenizer, test, strict_requests=True)
 

@@ -99,7 +99,7 @@ async def strict(probe: Probe) -> None:
     response = await probe.post(nobody_knows=1)
     error = response.json()["error"]
     assert (response.status_code, error["code"]) == (400, "unknown_field")
-    assert (await probe.post(user="me")).headers[HEADER] == "user"
+    assert (await probe.post(metadata={})).headers[HEADER] == "metadata"
 
 
 TRUST = {"trust_request_chat_template": True}

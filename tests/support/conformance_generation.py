@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from conformance import CHAT, HEADER, Case, Probe, ignored, not_supported, sent, text_of
@@ -151,6 +152,19 @@ async def priority(probe: Probe) -> None:
 async def cache_salt(probe: Probe) -> None:
     await probe.ask(cache_salt="mine")
     assert probe.submit.cache_salt == "mine"
+
+
+async def deadline_ms(probe: Probe) -> None:
+    before = time.monotonic()
+    await probe.ask(deadline_ms=5000)
+    assert before + 4.9 < probe.submit.deadline < time.monotonic() + 5.1
+
+
+async def user(probe: Probe) -> None:
+    await probe.ask(user="me")
+    mine = probe.submit.tenant
+    await probe.ask(user="you")
+    assert mine and probe.submit.tenant not in ("", mine)
 
 
 async def request_id(probe: Probe) -> None:
@@ -363,6 +377,18 @@ GENERATION = [
         elsewhere="tests/scheduler/test_prefix_cache.py",
     ),
     Case(
+        *("deadline_ms", "1 to 86400000", "ends with `deadline_exceeded` after so long"),
+        deadline_ms,
+        [0, 86_400_001, 1.5, "5"],
+        elsewhere="tests/scheduler/test_tenants.py",
+    ),
+    Case(
+        *("user", "up to 512 characters", "shares fairly with others, where there is one key"),
+        user,
+        ["x" * 513, 7],
+        elsewhere="tests/scheduler/test_tenants.py",
+    ),
+    Case(
         *("request_id", "1 to 128 of A-Z a-z 0-9 . _ : / + = @ -", "in `id` and X-Request-Id"),
         request_id,
         ["", "a b", "x" * 129, "a\n"],
@@ -430,7 +456,6 @@ GENERATION = [
     *(
         ignored(name, value)
         for name, value in {
-            "user": "me",
             "metadata": {"a": "b"},
             "store": True,
             "service_tier": "auto",
