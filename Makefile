@@ -7,7 +7,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 MAKEFLAGS += --no-builtin-rules
 .DEFAULT_GOAL := help
-.PHONY: help install serve test test-gpu check size docs bench bench-gpu links clean
+.PHONY: help install serve test faults test-gpu check size docs bench bench-gpu links clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -40,6 +40,9 @@ serve: $(INSTALLED)  ## serve MODEL (default: the bundled demo), with ARGS
 
 test: $(INSTALLED)  ## the tests that need no GPU
 	$(RUN) -m pytest $(ARGS)
+
+faults: $(INSTALLED)  ## kill, freeze and poison a server under streams (part of `make test`)
+	$(RUN) -m pytest -s tests/faults $(ARGS)
 
 test-gpu: $(INSTALLED)  ## the tests that need one GPU
 	$(RUN) -m pytest -m "gpu and not multigpu" $(ARGS)
