@@ -122,7 +122,9 @@ def plan_attention(
     )
 
 
-@triton.jit(do_not_specialize=["num_rows", "num_shares", "max_tiles", "splits", "tile_tokens"])
+@triton.jit(
+    do_not_specialize=["num_rows", "num_shares", "max_tiles", "num_runs", "splits", "tile_tokens"]
+)
 def _plan_kernel(
     shares_ptr: tl.tensor,
     tiles_ptr: tl.tensor,

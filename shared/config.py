@@ -35,6 +35,13 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Token budget of one step."""
     prefill_beside_decode: int = 512
     """Tokens of prompts in a step beside rows that decode, when the backlog is small."""
+    target_itl_ms: float | None = None
+    """Time between tokens to be kept: prompts get what room it leaves in a step."""
+    tenant_slowdown: float = 1.5
+    """How much longer the steps of tenants within their share may last, on average, for those over
+    it; 0: as long as they take."""
+    priority_ageing: float = 60.0
+    """Seconds of waiting that are worth one step of priority; 0: none are."""
     block_size: Literal[16, 32, 64] | None = None
     gpu_memory_utilization: float = 0.92
     """Share of the device's memory that weights, KV cache and workspaces may take together."""
@@ -74,6 +81,8 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     served_model_name: list[str] = []
     """Names answered in `model`; the first is echoed."""
     api_key: list[str] = []
+    api_key_file: str | None = None
+    """TOML file of keys with names, scopes and limits (shared/keys.py); read again when changed."""
     chat_template: str | None = None
     """The template's text, read at start from the file that the flag names."""
     tool_call_parser: ToolParserName = "auto"

@@ -5,10 +5,12 @@ OctavoError
 │   ├── InvalidRequest      400
 │   ├── ContextTooLong      400, code context_length_exceeded
 │   ├── Unauthorized        401
+│   ├── Forbidden           403
 │   ├── ModelNotFound       404
 │   ├── NotFound            404
 │   ├── MethodNotAllowed    405
-│   └── BodyTooLarge        413
+│   ├── BodyTooLarge        413
+│   └── RateLimited         429 with Retry-After
 ├── ServerError             ours: HTTP 5xx
 │   ├── Overloaded          503 with Retry-After
 │   ├── EngineDead          503
@@ -56,6 +58,12 @@ class Unauthorized(RequestError):
     code = "invalid_api_key"
 
 
+class Forbidden(RequestError):
+    status = 403
+    type = "permission_error"
+    code = "insufficient_scope"
+
+
 class ModelNotFound(RequestError):
     status = 404
     type = "not_found_error"
@@ -80,6 +88,18 @@ class BodyTooLarge(RequestError):
     status = 413
 
 
+class RateLimited(RequestError):
+    """Over a limit of the client's own key. `retry_after`: whole seconds."""
+
+    status = 429
+    type = "rate_limit_error"
+    code = "rate_limit_exceeded"
+
+    def __init__(self, message: str, retry_after: int = 1) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
 class ServerError(OctavoError):
     status = 500
     type = "server_error"
@@ -95,11 +115,13 @@ class Overloaded(ServerError):
     status = 503
     type = "overloaded_error"
     code = "overloaded"
+    retry_after = 1
 
 
 class EngineDead(ServerError):
     status = 503
     code = "engine_dead"
+    retry_after = 1
 
 
 class DeadlineExceeded(ServerError):

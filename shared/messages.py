@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from octavo.shared.grammar.spec import GrammarSpec
+from octavo.shared.keys import Quota
 from octavo.shared.pooling import PoolingParams
 from octavo.shared.sampling import SamplingParams
 
@@ -92,15 +93,27 @@ class Hello(Message):
     """First message of a frontend, then its sign of life once a second: it receives EngineStats."""
 
 
+class Until(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """CLOCK_MONOTONIC seconds by which a sequence has to run, to have a token, to have ended; 0:
+    any time."""
+
+    queue: float = 0.0
+    first_token: float = 0.0
+    end: float = 0.0
+
+
+NO_HURRY = Until()
+
+
 class Submit(Message):
     """One sequence to generate (`n` is expanded by the sender; `sampling.seed` is set).
 
     `request_id`: 16 random bytes. `prompt_ids`: int32[prompt_len], at least one.
     `arrival_time`: CLOCK_MONOTONIC seconds. Lower `priority` goes first. `cache_salt` separates
-    prefix caches. `tenant`: whose it is; tenants share what there is. `deadline`: CLOCK_MONOTONIC
-    seconds after which nobody wants it, 0 for none. `num_choices`: n of the request, said with its
-    first sequence; 0 with the others, so that it is counted once. `pooling`: a vector is wanted,
-    and no token.
+    prefix caches. `tenant`: whose it is; tenants share what there is. `until`: when it is of no
+    use any more. `quota`: of the API key it came with. `num_choices`: n of the request, said with
+    its first sequence; 0 with the others, so that it is counted once. `pooling`: a vector is
+    wanted, and no token.
 
     Of a request that an earlier scheduler began: `output_ids` int32[outputs so far], and
     `prompt_logprobs_end`, the prompt positions whose log-probabilities have arrived.
@@ -117,7 +130,8 @@ class Submit(Message):
     output_ids: bytes = b""
     prompt_logprobs_end: int = 0
     tenant: str = ""
-    deadline: float = 0.0
+    until: Until = NO_HURRY
+    quota: Quota | None = None
 
 
 class Abort(Message):
@@ -274,7 +288,8 @@ class Finished(Item):
 
     `stop_id`: the id of `stop_ids` that ended it (it is also the last emitted token).
     `error`: a code (`numerical_error`, `overloaded`, `too_long`, `constraint_error`,
-    `internal_error`, `out_of_memory`, `request_quarantined`, `deadline_exceeded`) with `message`,
+    `internal_error`, `out_of_memory`, `request_quarantined`, `deadline_exceeded`,
+    `rate_limited`) with `message`,
     where reason is "error".
     """
 
@@ -283,6 +298,8 @@ class Finished(Item):
     stop_id: int | None = None
     error: str | None = None
     message: str | None = None
+    retry_after: int = 1
+    """Seconds, of `rate_limited`."""
 
 
 class PromptLogprobsOutput(Item):

@@ -9,7 +9,6 @@ alive (once a second, by the loop whose standstill would matter), failed(exit_co
 from __future__ import annotations
 
 import argparse
-import ctypes
 import gc
 import logging
 import os
@@ -27,8 +26,8 @@ import msgspec
 from octavo.shared.config import ProcessConfig
 from octavo.shared.errors import StartError
 from octavo.shared.log import setup_logging
+from octavo.shared.parent import die_with_parent
 
-PR_SET_PDEATHSIG = 1
 ENGINE_GONE = signal.SIGUSR1
 """Supervisor to frontend, before SIGTERM: nobody will answer the requests in flight."""
 GO = b"go"
@@ -149,11 +148,3 @@ def _adopt() -> Child:
     child.watch_parent()
     setup_logging(f"{child.config.role}-{child.config.index}", child.config.log_level)
     return child
-
-
-def die_with_parent(parent: int) -> None:
-    """Ask the kernel for SIGKILL when the parent dies; it may have died already."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)

@@ -31,7 +31,7 @@ def private_server(
     log_level: str,
 ) -> Iterator[tuple[Address, Watch]]:
     """Raises StartError if it does not start, StopRequested if that is no longer wanted."""
-    server = msgspec.structs.replace(server, api_key=[], shutdown_timeout=0.0)
+    server = msgspec.structs.replace(server, api_key=[], api_key_file=None, shutdown_timeout=0.0)
     with private_directory() as directory, contextlib.ExitStack() as cleanup:
         path = directory / SOCKET
         listener = cleanup.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))

@@ -13,16 +13,19 @@ from pathlib import Path
 import uvloop
 
 from octavo.services.frontend.app import create_app
+from octavo.services.frontend.auth import KeyRing
 from octavo.services.frontend.engine_client import HEALTHY_SECONDS, EngineClient
 from octavo.services.frontend.grammar_compiler import GrammarCompiler
 from octavo.services.frontend.parsers.registry import Parsers
 from octavo.services.frontend.peers import Peers
 from octavo.services.frontend.server import Ending, create_server, serve
 from octavo.services.frontend.service import Service
+from octavo.services.frontend.template_renderer import TemplateRenderer
 from octavo.shared.config import FRONTEND_SOCKET, ProcessConfig
 from octavo.shared.grammar.helper import HelperConfig
 from octavo.shared.messages import ToFrontend, ToScheduler
 from octavo.shared.process import ALIVE_INTERVAL, ENGINE_GONE, RETIRE, Child, run_child
+from octavo.shared.text.template_job import TemplateConfig, most_chars
 from octavo.shared.text.tokenizer import Tokenizer
 from octavo.shared.transport import AsyncSpoke
 
@@ -53,6 +56,9 @@ async def _run(child: Child, listener: socket.socket, tokenizer: Tokenizer) -> N
     # A broken line to the scheduler must not go unnoticed: it ends the server.
     listening = asyncio.create_task(engine.run())
     listening.add_done_callback(lambda task: stop.set())
+    templates = _templates(child.config, tokenizer)
+    if child.config.model.pooling is None:
+        await templates.start()
     child.ready()
     pulse = asyncio.create_task(_pulse(child))
     await _first_of(stop, _when_told_to_go(child))
@@ -62,19 +68,34 @@ async def _run(child: Child, listener: socket.socket, tokenizer: Tokenizer) -> N
         server, model = child.config.server, child.config.model
         grammars = GrammarCompiler.of(HelperConfig.of(server.engine, model))
         parsers = Parsers.of(
-            server.tool_call_parser, server.reasoning_parser, tokenizer.template_text
+            server.tool_call_parser, server.reasoning_parser, tokenizer.chat_template or ""
         )
         several = server.frontends > 1
         peers = Peers(child.config.path if several else None, child.config.index)
-        app = create_app(Service(server, model, tokenizer, engine, grammars, parsers), peers)
+        keys = KeyRing.of(server)
+        watching = asyncio.create_task(keys.watch())
+        service = Service(server, model, tokenizer, engine, grammars, templates, parsers)
+        app = create_app(service, peers, keys)
         uvicorn_server = create_server(app)
         sockets = [listener, *peers.listeners()]
         ending = Ending(stop, retire, server.shutdown_timeout)
         await serve(uvicorn_server, sockets, engine, ending)
+        watching.cancel()
         await grammars.close()
+    await templates.close()
     await _end(listening)
     pulse.cancel()
     spoke.close()
+
+
+def _templates(config: ProcessConfig, tokenizer: Tokenizer) -> TemplateRenderer:
+    return TemplateRenderer(
+        TemplateConfig(
+            template=tokenizer.chat_template,
+            special_tokens=tokenizer.special_tokens,
+            max_chars=most_chars(config.model.max_model_len),
+        )
+    )
 
 
 async def _pulse(child: Child) -> None:

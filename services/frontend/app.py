@@ -14,6 +14,7 @@ from octavo.services.frontend.anthropic.replies import (
     TokenCount,
 )
 from octavo.services.frontend.anthropic.schema import CountTokensRequest, MessagesRequest
+from octavo.services.frontend.auth import KeyRing
 from octavo.services.frontend.edge import (
     Edge,
     on_any_error,
@@ -46,6 +47,7 @@ from octavo.services.frontend.replies import (
     Load,
     ModelCard,
     ModelList,
+    State,
     Tokens,
     Version,
 )
@@ -55,7 +57,7 @@ from octavo.services.frontend.resume import ResumeLayer, resume_by_path
 from octavo.services.frontend.routes.chat import chat_completions
 from octavo.services.frontend.routes.completions import completions
 from octavo.services.frontend.routes.embeddings import classify, embeddings, pooling
-from octavo.services.frontend.routes.health import health, load, metrics, version
+from octavo.services.frontend.routes.health import health, live, load, metrics, ready, version
 from octavo.services.frontend.routes.messages import count_tokens, messages
 from octavo.services.frontend.routes.models import list_models, retrieve_model
 from octavo.services.frontend.routes.openapi import openapi
@@ -158,6 +160,8 @@ SERVED = (
     ServedRoute("/tokenize", tokenize, "A text's token ids", POST, TokenizeRequest, Tokens),
     ServedRoute("/detokenize", detokenize, "Ids' text", POST, DetokenizeRequest, Detokenized),
     ServedRoute("/health", health, "Whether the engine works"),
+    ServedRoute("/health/live", live, "Whether this process answers", response=State),
+    ServedRoute("/health/ready", ready, "As /health, with the state's name", response=State),
     ServedRoute("/ping", health, "The same", ("GET", "POST")),
     ServedRoute("/version", version, "The server's version", response=Version),
     ServedRoute("/load", load, "How many requests are in the engine", response=Load),
@@ -175,7 +179,9 @@ ERROR_HANDLERS = {
 }
 
 
-def create_app(service: Service, peers: Peers | None = None) -> ASGIApp:
+def create_app(
+    service: Service, peers: Peers | None = None, keys: KeyRing | None = None
+) -> ASGIApp:
     app = Starlette(routes=ROUTES, exception_handlers=ERROR_HANDLERS)
     app.router.redirect_slashes = False
     app.state.service = service
@@ -183,4 +189,5 @@ def create_app(service: Service, peers: Peers | None = None) -> ASGIApp:
     peers = peers or Peers()
     app.state.replays = replays = Replays(peers.index)
     silence = service.config.sse_keep_alive_interval
-    return Edge(ResumeLayer(app, replays, peers, silence), service.config.api_key)
+    app.state.keys = keys = keys or KeyRing.of(service.config)
+    return Edge(ResumeLayer(app, replays, peers, silence), keys)

@@ -31,7 +31,6 @@ MAX_PARTS = 4096
 MAX_DOCUMENTS = 256
 MAX_TOOLS = 128
 MAX_TEMPLATE_KWARGS = 64
-LONGEST_DEADLINE_MS = 86_400_000
 MAX_USER_NAME = 512
 MAX_CACHE_SALT = 128
 MAX_CHAT_TEMPLATE = 64 * 1024
@@ -48,7 +47,6 @@ Text: TypeAlias = Annotated[str, Meta(max_length=MAX_TEXT)]
 SafeId: TypeAlias = Annotated[
     str, Meta(pattern=r"^[A-Za-z0-9._:/+=@-]{1,128}(?![\s\S])", max_length=128)
 ]
-Deadline: TypeAlias = Annotated[int, Meta(ge=1, le=LONGEST_DEADLINE_MS)]
 UserName: TypeAlias = Annotated[str, Meta(max_length=MAX_USER_NAME)]
 CacheSalt: TypeAlias = Annotated[
     str, Meta(max_length=MAX_CACHE_SALT, pattern=r"^[^@/\\\x00]*(?![\s\S])")

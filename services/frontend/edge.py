@@ -8,11 +8,8 @@ our own, never those of an unknown exception.
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import hmac
 import logging
 import re
-from collections.abc import Sequence
 from typing import TypeVar
 
 import msgspec
@@ -23,16 +20,21 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from octavo.services.frontend.anthropic.errors import anthropic_error, speaks_anthropic
+from octavo.services.frontend.auth import KeyRing
 from octavo.services.frontend.fields import note_fields, noted_headers
 from octavo.services.frontend.inbox import ClientGone
 from octavo.services.frontend.json_shape import check_shape
 from octavo.services.frontend.replies import ErrorBody, ErrorReply, Reply
 from octavo.shared.errors import (
     BodyTooLarge,
+    EngineDead,
+    Forbidden,
     InvalidRequest,
     MethodNotAllowed,
     NotFound,
     OctavoError,
+    Overloaded,
+    RateLimited,
     RequestError,
     RequestFailed,
     ServerError,
@@ -43,7 +45,6 @@ MAX_BODY_BYTES = 8 * 2**20
 MAX_DRAINED_BYTES = 64 * 2**20
 """A body over the limit is read (and dropped) up to here, so that its sender sees the 413."""
 BODY_TIMEOUT = 30.0
-OPEN_PATHS = frozenset({"/health"})
 
 T = TypeVar("T")
 _SAFE_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
@@ -69,8 +70,8 @@ def error_response(error: OctavoError, path: str = "") -> Response:
     status = error.status if isinstance(error, RequestError | ServerError) else 500
     body = anthropic_error(error) if speaks_anthropic(path) else error_body(error)
     response = json_response(body, status)
-    if status == 503:
-        response.headers["Retry-After"] = "1"
+    if isinstance(error, Overloaded | EngineDead | RateLimited):
+        response.headers["Retry-After"] = str(error.retry_after)
     if isinstance(error, BodyTooLarge):
         response.headers["Connection"] = "close"
     return response
@@ -106,11 +107,11 @@ async def on_any_error(request: Request, error: Exception) -> Response:
 
 
 class Edge:
-    """The outermost layer. `keys`: accepted API keys; none leaves every path open."""
+    """The outermost layer."""
 
-    def __init__(self, app: ASGIApp, keys: Sequence[str] = ()) -> None:
+    def __init__(self, app: ASGIApp, keys: KeyRing) -> None:
         self._app = app
-        self._digests = [hashlib.sha256(key.encode()).digest() for key in keys]
+        self._keys = keys
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -128,43 +129,17 @@ class Edge:
             await send(message)
 
         try:
-            if not self._allowed(scope):
-                raise Unauthorized(
-                    "A valid API key is required (Authorization: Bearer … or x-api-key)."
-                )
+            key = self._keys.admit(scope)
+            if key is not None:
+                scope.setdefault("state", {}).update(key=key, shared=self._keys.several)
             await self._app(scope, receive, send_on)
-        except Unauthorized as error:
+        except (Unauthorized, Forbidden) as error:
             await error_response(error, scope["path"])(scope, receive, send_on)
         except Exception:
             log.exception("a request failed")
             if not started:
                 failed = RequestFailed("The server failed to answer this request.")
                 await error_response(failed, scope["path"])(scope, receive, send_on)
-
-    def _allowed(self, scope: Scope) -> bool:
-        if not self._digests or scope["path"] in OPEN_PATHS:
-            return True
-        digest = hashlib.sha256(shown_key(Headers(scope=scope)).encode()).digest()
-        # No early exit: the time must not tell which key came close.
-        matches = [hmac.compare_digest(digest, known) for known in self._digests]
-        if len(matches) > 1:
-            scope.setdefault("state", {})["tenant"] = digest.hex()[:16]
-        return any(matches)
-
-
-def shown_key(headers: Headers) -> str:
-    """The bearer token, or else Anthropic's header; an empty key is nobody's."""
-    scheme, _, key = headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer":
-        return key.strip()
-    return headers.get("x-api-key", "").strip()
-
-
-def cache_salt(request: Request, asked: str | None) -> str:
-    """What separates this request's prefix cache from others': its API key, where there are
-    several, and the salt that it asks for."""
-    tenant: str = getattr(request.state, "tenant", "")
-    return f"{tenant}:{asked or ''}" if tenant else asked or ""
 
 
 def _echoed_headers(headers: Headers) -> list[tuple[bytes, bytes]]:

@@ -90,6 +90,15 @@ class EngineClient:
         return self.healthy and self.stats is not None and not self.stats.degraded
 
     @property
+    def state(self) -> str:
+        """draining, engine_dead, degraded or ready."""
+        if self.closing:
+            return "draining"
+        if not self.healthy:
+            return "engine_dead"
+        return "ready" if self.serving else "degraded"
+
+    @property
     def num_live(self) -> int:
         """Sequences of this frontend that the engine still works on."""
         return len(self._live)
@@ -124,7 +133,8 @@ class EngineClient:
                 priority=terms.priority,
                 cache_salt=terms.cache_salt,
                 tenant=terms.tenant,
-                deadline=terms.deadline,
+                until=terms.until,
+                quota=terms.quota,
                 num_choices=sampling.n if choice == 0 else 0,
             )
             for ids, sampling in prompts
@@ -144,7 +154,8 @@ class EngineClient:
                 arrival_time=time.monotonic(),
                 priority=terms.priority,
                 tenant=terms.tenant,
-                deadline=terms.deadline,
+                until=terms.until,
+                quota=terms.quota,
                 pooling=params,
             )
             for ids, params in prompts

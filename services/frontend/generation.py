@@ -19,6 +19,7 @@ from octavo.shared.errors import (
     InvalidRequest,
     OctavoError,
     Overloaded,
+    RateLimited,
     RequestFailed,
 )
 from octavo.shared.messages import Finished
@@ -150,6 +151,10 @@ def error_of(finished: Finished) -> OctavoError:
             return Overloaded(finished.message or "The server is full; try again soon.")
         case "too_long":
             return ContextTooLong(finished.message or "The request does not fit into the context.")
+        case "rate_limited":
+            return RateLimited(
+                finished.message or "This API key is over its limit.", finished.retry_after
+            )
         case "deadline_exceeded":
             return DeadlineExceeded(finished.message or "The deadline has passed.")
         case "out_of_memory":

@@ -7,10 +7,12 @@ that kills its helper twice, or runs it out of time once, is the client's error.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Sequence
 
-from octavo.services.frontend.grammar_helper import Helper, HelperDied
+from octavo.services.frontend.grammar_helper import GrammarHelper
+from octavo.services.frontend.helper import HelperDied, HelperLost
 from octavo.shared.errors import InvalidRequest, Overloaded
 from octavo.shared.grammar.cache import ByteCache
 from octavo.shared.grammar.compiling import TOO_COMPLEX
@@ -32,14 +34,14 @@ class GrammarCompiler:
 
     def __init__(
         self,
-        helpers: Sequence[Helper],
+        helpers: Sequence[GrammarHelper],
         *,
         max_waiting: int = MAX_WAITING,
         wait_seconds: float = WAIT_SECONDS,
         cache_bytes: int = CACHE_BYTES,
     ) -> None:
         self._helpers = helpers
-        self._idle: asyncio.Queue[Helper] = asyncio.Queue()
+        self._idle: asyncio.Queue[GrammarHelper] = asyncio.Queue()
         for helper in helpers:
             self._idle.put_nowait(helper)
         self._max_waiting = max_waiting
@@ -49,7 +51,7 @@ class GrammarCompiler:
 
     @classmethod
     def of(cls, config: HelperConfig, helpers: int = 1) -> GrammarCompiler:
-        return cls([Helper(config) for _ in range(helpers)])
+        return cls([GrammarHelper(config) for _ in range(helpers)])
 
     async def start(self) -> None:
         """Start the helpers. One that will not start is tried again with the first grammar."""
@@ -103,14 +105,12 @@ class GrammarCompiler:
         return verdict
 
 
-async def _verdict_of(helper: Helper, spec: GrammarSpec) -> Verdict:
+async def _verdict_of(helper: GrammarHelper, spec: GrammarSpec) -> Verdict:
     """Ask; a helper that died of something else than time gets a second try, for it may have been
     killed from outside."""
     for _ in range(2):
-        if helper.pid is None:
-            await _started(helper)
         try:
-            return await helper.ask(spec)
+            return await _asked(helper, spec)
         except HelperDied as died:
             log.warning("a grammar helper died: %s", died)
             if died.slow:
@@ -118,7 +118,15 @@ async def _verdict_of(helper: Helper, spec: GrammarSpec) -> Verdict:
     return Verdict(error=TOO_COMPLEX)
 
 
-async def _started(helper: Helper) -> None:
+async def _asked(helper: GrammarHelper, spec: GrammarSpec) -> Verdict:
+    while True:
+        if helper.pid is None:
+            await _started(helper)
+        with contextlib.suppress(HelperLost):
+            return await helper.ask(spec)
+
+
+async def _started(helper: GrammarHelper) -> None:
     """A helper that does not start is our fault, not the grammar's."""
     try:
         await helper.start()

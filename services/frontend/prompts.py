@@ -21,13 +21,18 @@ from octavo.services.frontend.schema import (
     GenerationRequest,
     TokenizeRequest,
 )
+from octavo.services.frontend.service import Service
 from octavo.shared.config import ModelInfo
 from octavo.shared.errors import InvalidRequest
+from octavo.shared.text.chat_template import OWN_NAMES
+from octavo.shared.text.template_job import TemplateJob
 from octavo.shared.text.tokenizer import Tokenizer
 
 MAX_PROMPTS = 64
 INLINE_CHARS = 4096
 """Texts up to this length are handled on the event loop: well under a millisecond."""
+NOT_KWARGS = OWN_NAMES | {"chat_template", "tokenize"}
+"""Fields of a request, or of nobody's business."""
 
 T = TypeVar("T")
 
@@ -113,32 +118,19 @@ def check_ids(ids: Sequence[int], vocab_size: int, param: str) -> None:
 
 
 async def chat_prompt(
-    request: ChatRequest,
-    tokenizer: Tokenizer,
-    model: ModelInfo,
-    *,
-    tools: list[Any] | None = None,
-    trusts_templates: bool = False,
+    request: ChatRequest, service: Service, tools: list[Any] | None = None
 ) -> Prompt:
     """The prompt of a chat, with `tools` as templates know them. Raises InvalidRequest (param
-    `messages` or the template option)."""
-    ids = await chat_ids(
-        request,
-        tokenizer,
-        {"reasoning_effort": request.reasoning_effort, "tools": tools},
-        trusts_templates=trusts_templates,
-    )
+    `messages` or the template option), or as `TemplateRenderer.render`."""
+    variables = {"reasoning_effort": request.reasoning_effort, "tools": tools}
+    ids = await chat_ids(request, service, variables)
     if not ids:
         raise InvalidRequest("The messages make an empty prompt.", param="messages")
-    return _checked(Prompt(ids), request, model)
+    return _checked(Prompt(ids), request, service.model)
 
 
 async def chat_ids(
-    request: ChatRequest | TokenizeRequest,
-    tokenizer: Tokenizer,
-    variables: dict[str, Any] | None = None,
-    *,
-    trusts_templates: bool = False,
+    request: ChatRequest | TokenizeRequest, service: Service, variables: dict[str, Any]
 ) -> list[int]:
     """Render a chat and tokenize it; `variables` that are not None go to the template too."""
     if request.continue_final_message and request.add_generation_prompt:
@@ -146,24 +138,21 @@ async def chat_ids(
             "continue_final_message and add_generation_prompt exclude each other.",
             param="continue_final_message",
         )
-    source = _own_template(request, trusts_templates)
     given = request.messages or []
-    messages = [_template_message(message, i) for i, message in enumerate(given)]
-    options = {k: v for k, v in (variables or {}).items() if v is not None}
-    options |= _template_options(request.chat_template_kwargs)
+    options = {k: v for k, v in variables.items() if v is not None}
     options["documents"] = request.documents
     options["continue_final_message"] = bool(request.continue_final_message)
     options["add_generation_prompt"] = request.add_generation_prompt is not False
+    job = TemplateJob(
+        messages=[_template_message(message, i) for i, message in enumerate(given)],
+        options=options,
+        kwargs=_template_kwargs(request.chat_template_kwargs, service.tokenizer),
+        template=_own_template(request, service.config.trust_request_chat_template),
+    )
+    text = await service.templates.render(job)
     # The template writes the special tokens itself, so more come only on request.
     special = bool(request.add_special_tokens)
-
-    def encode() -> list[int]:
-        return tokenizer.encode(
-            tokenizer.render_chat(messages, template=source, **options), special
-        )
-
-    size = sum(len(m.get("content") or "") for m in messages)
-    return await off_loop(size if source is None else INLINE_CHARS + 1, encode)
+    return await off_loop(len(text), lambda: service.tokenizer.encode(text, special))
 
 
 def _own_template(request: ChatRequest | TokenizeRequest, trusted: bool) -> str | None:
@@ -177,14 +166,14 @@ def _own_template(request: ChatRequest | TokenizeRequest, trusted: bool) -> str 
     return request.chat_template
 
 
-def _template_options(kwargs: dict[str, Any] | None) -> dict[str, Any]:
+def _template_kwargs(kwargs: dict[str, Any] | None, tokenizer: Tokenizer) -> dict[str, Any]:
     """The client's own template variables; none may take the place of ours."""
     for name in kwargs or {}:
-        if name in ("messages", "tools", "documents", "bos_token", "eos_token"):
+        if name in NOT_KWARGS or name in tokenizer.special_tokens:
             raise InvalidRequest(
                 f"chat_template_kwargs may not set {name}.", param="chat_template_kwargs"
             )
-    return dict(kwargs or {})
+    return kwargs or {}
 
 
 def _template_message(message: ChatMessage, index: int) -> dict[str, Any]:

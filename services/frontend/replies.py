@@ -217,3 +217,8 @@ class Version(Reply, kw_only=True):
 
 class Load(Reply, kw_only=True):
     server_load: int
+
+
+class State(Reply, kw_only=True):
+    state: str
+    """ready, degraded, draining or engine_dead."""

@@ -11,8 +11,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from octavo.services.frontend.auth import shown_key
 from octavo.services.frontend.connection import STREAM_HEADERS, Connection
-from octavo.services.frontend.edge import error_body, error_response, shown_key
+from octavo.services.frontend.edge import error_body, error_response
 from octavo.services.frontend.events import event
 from octavo.services.frontend.peers import Peers
 from octavo.services.frontend.replay import EVENT_ID, STREAM_PATH, Replay, Replays

@@ -24,7 +24,6 @@ from octavo.services.frontend.bounds import (
     Beams,
     CacheSalt,
     Count,
-    Deadline,
     Documents,
     Ids,
     Ignored,
@@ -44,6 +43,7 @@ from octavo.services.frontend.bounds import (
     Text,
     UserName,
 )
+from octavo.services.frontend.time_limits import Deadline
 from octavo.services.frontend.tools import ToolChoice, Tools
 from octavo.shared.errors import InvalidRequest
 from octavo.shared.sampling import RepetitionDetection

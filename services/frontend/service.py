@@ -14,6 +14,7 @@ from starlette.requests import Request
 from octavo.services.frontend.engine_client import EngineClient
 from octavo.services.frontend.grammar_compiler import GrammarCompiler
 from octavo.services.frontend.parsers.registry import Parsers
+from octavo.services.frontend.template_renderer import TemplateRenderer
 from octavo.shared.config import ModelInfo, ServerConfig
 from octavo.shared.errors import InvalidRequest, ModelNotFound
 from octavo.shared.text.tokenizer import Tokenizer
@@ -35,6 +36,7 @@ class Service:
     tokenizer: Tokenizer
     engine: EngineClient
     grammars: GrammarCompiler
+    templates: TemplateRenderer
     parsers: Parsers
     started: int = field(default_factory=lambda: int(time.time()))
 

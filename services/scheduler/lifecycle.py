@@ -13,15 +13,18 @@ from collections.abc import Callable, Iterator
 
 from octavo.services.scheduler.deadlines import Deadlines
 from octavo.services.scheduler.grammar_gate import GrammarGate
+from octavo.services.scheduler.itl_guard import ItlGuard
 from octavo.services.scheduler.kv_blocks import KVBlocks
 from octavo.services.scheduler.limits import Limits
 from octavo.services.scheduler.metrics import Metrics
 from octavo.services.scheduler.outbox import Outbox
+from octavo.services.scheduler.quotas import Quotas, Refusal
 from octavo.services.scheduler.request import NO_SLOT, Request
 from octavo.services.scheduler.slots import Slots
 from octavo.services.scheduler.step import Flight
 from octavo.services.scheduler.tenants import Tenants
 from octavo.services.scheduler.trials import Trials
+from octavo.services.scheduler.turns import Turns
 from octavo.services.scheduler.waiting import WaitingQueue
 from octavo.shared.messages import Finished, FinishReason
 
@@ -33,7 +36,6 @@ MESSAGES = {
     "too_long": "The request needs more KV cache than this server has.",
     "constraint_error": "The request's constraints leave no token that could follow.",
     "internal_error": "The request failed inside the engine.",
-    "deadline_exceeded": "The request was not done by its deadline.",
     "out_of_memory": "The server has not enough memory for this request now.",
     "request_quarantined": "Workers failed each time that they worked on this request.",
 }
@@ -59,9 +61,12 @@ class Lifecycle:
         self.kv = KVBlocks(limits, fingerprint)
         self.slots = Slots(limits)
         self.outbox = Outbox()
+        self.guard = ItlGuard(limits.target_itl)
+        self.turns = Turns(limits.tenant_slowdown)
         self.tenants = Tenants(limits.max_num_seqs)
+        self.quotas = Quotas()
         self.deadlines = Deadlines()
-        self.waiting = WaitingQueue(self.tenants.had)
+        self.waiting = WaitingQueue(self.tenants.had, self._aged)
         self.gate = GrammarGate(last_number)
         self.trials = Trials(self._length)
         self.requests: dict[bytes, Request] = {}
@@ -77,8 +82,11 @@ class Lifecycle:
 
     def enqueue(self, request: Request, tenant: str = "") -> None:
         self.requests[request.request_id] = request
-        request.tenant = self.tenants.join(tenant)
-        self.deadlines.add(request)
+        quota = request.quota
+        request.tenant = self.tenants.join(tenant, 1.0 if quota is None else quota.weight)
+        if quota is not None:
+            self.quotas.join(quota, request.prompt_len, self.clock())
+        self.deadlines.add(request, request.until)
         if not self.gate.must_wait(request):
             self._queue(request)
 
@@ -101,7 +109,7 @@ class Lifecycle:
         self.waiting.discard(request)
         self.kv.admit(request, hits)
         peer = self.outbox.peer_number(request.peer)
-        slot = self.slots.occupy(request, peer, num_cached)
+        slot = self.slots.occupy(request, peer, num_cached, self._aged(request))
         self.running[slot] = self.filling[slot] = request
         self.tenants.seat(request.tenant, 1)
         if request.cached_tokens is None:
@@ -159,6 +167,9 @@ class Lifecycle:
             if not self.gate.has(request):
                 self._queue(request)
 
+    def _aged(self, request: Request) -> int:
+        return self.limits.aged(request.priority, self.clock() - request.arrival_time)
+
     def _length(self, request: Request) -> int:
         return (
             int(self.slots.have[request.slot])
@@ -172,6 +183,7 @@ class Lifecycle:
         reason: FinishReason,
         stop_id: int | None = None,
         error: str | None = None,
+        refusal: Refusal | None = None,
     ) -> None:
         """End a request, wherever it stands, and tell its frontend. Twice is once."""
         if request.over:
@@ -184,7 +196,9 @@ class Lifecycle:
         self.trials.leave(request)
         if self.requests.pop(request.request_id, None) is not None:
             self.tenants.leave(request.tenant)
-        self.refuse(request.peer, request.request_id, reason, stop_id, error)
+            if request.quota is not None:
+                self.quotas.leave(request.quota, request.num_outputs)
+        self.refuse(request.peer, request.request_id, reason, stop_id, error, refusal)
         self.metrics.on_finish(request, reason)
 
     def refuse(
@@ -194,14 +208,17 @@ class Lifecycle:
         reason: FinishReason = "error",
         stop_id: int | None = None,
         error: str | None = None,
+        refusal: Refusal | None = None,
     ) -> None:
         """Tell a frontend that a request is over, whether or not it was ever known here."""
+        message = refusal.message if refusal else MESSAGES[error] if error else None
         finished = Finished(
             request_id=request_id,
             reason=reason,
             stop_id=stop_id,
             error=error,
-            message=MESSAGES[error] if error else None,
+            message=message,
+            retry_after=refusal.retry_after if refusal else 1,
         )
         self.outbox.to(peer).finished.append(finished)
 

@@ -21,6 +21,12 @@ class Limits:
     max_queued_requests: int = 4096
     max_queued_tokens: int = 1 << 62
     """Of prompts that wait."""
+    target_itl: float | None = None
+    """Seconds that a step with decodes may take."""
+    tenant_slowdown: float = 1.5
+    """How much longer a step may last for tenants over their share; 0: as long as it takes."""
+    priority_ageing: float = 0.0
+    """Seconds of waiting that are worth one step of priority; 0: none are."""
     vocab_size: int = 1 << 17
     prefix_caching: bool = True
     pooling: bool = False
@@ -42,6 +48,14 @@ class Limits:
         longest = self.max_model_len - (not self.pooling)
         return min(longest, self.max_num_batched_tokens) if self.whole_prompts else longest
 
+    def rank(self, priority: int, arrival_time: float) -> float:
+        """What a request is sorted by among its tenant's: it ages by keeping its place."""
+        return priority + (arrival_time / self.priority_ageing if self.priority_ageing else 0.0)
+
+    def aged(self, priority: int, waited: float) -> int:
+        """The priority of a request that has waited for so many seconds."""
+        return priority - (int(waited / self.priority_ageing) if self.priority_ageing else 0)
+
     def blocks_for(self, num_tokens: int) -> int:
         return -(-num_tokens // self.block_size)
 
@@ -58,6 +72,9 @@ class Limits:
                 "max_num_batched_tokens", engine.max_num_batched_tokens
             ),
             prefill_beside_decode=engine.prefill_beside_decode,
+            target_itl=engine.target_itl_ms / 1e3 if engine.target_itl_ms else None,
+            priority_ageing=engine.priority_ageing,
+            tenant_slowdown=engine.tenant_slowdown,
             max_queued_requests=config.server.max_queued_requests,
             max_queued_tokens=config.server.max_queued_tokens or 1 << 62,
             vocab_size=config.model.vocab_size,

@@ -60,6 +60,7 @@ COUNTERS: dict[str, str] = {
 }
 FINISH_REASONS = ("stop", "length", "abort", "error", "repetition")
 IDLE = EngineStats(step=0, running=0, waiting=0, blocks_used=0, blocks_total=0)
+REJECTIONS = ("max_num_queued_reqs", "max_num_queued_tokens", "quota")
 
 
 class Metrics(Collector):
@@ -175,7 +176,7 @@ class Metrics(Collector):
         rejected = CounterMetricFamily(
             "vllm:admission_rejections", "Requests refused.", labels=["model_name", "reason"]
         )
-        for bound in ("max_num_queued_reqs", "max_num_queued_tokens"):
+        for bound in REJECTIONS:
             rejected.add_metric([self._labels["model_name"], bound], self._rejected[bound])
         yield rejected
 

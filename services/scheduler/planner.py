@@ -12,6 +12,7 @@ from octavo.services.scheduler.prefill_share import prefill_share
 from octavo.services.scheduler.request import Request
 from octavo.services.scheduler.slots import Longs
 from octavo.services.scheduler.step import Draft, Flight
+from octavo.services.scheduler.turns import EVERYBODY
 from octavo.shared.messages import NewRow, StepPlan, pack
 
 
@@ -22,6 +23,7 @@ class Planner:
         self._life = life
         self._limits = life.limits
         self._step = last_step
+        self._turn = EVERYBODY
 
     @property
     def step(self) -> int:
@@ -30,11 +32,33 @@ class Planner:
 
     def plan(self) -> StepPlan | None:
         """The next step; None when nobody has anything to compute."""
+        life = self._life
+        self._turn = EVERYBODY
+        if over := life.tenants.over():
+            coming = [one for one in life.waiting.firsts() if self._may_come(one)]
+            self._turn = life.turns.next(life.slots, over, [*life.filling.values(), *coming])
+        plan = self._plan()
+        if plan is None and self._turn.held:
+            self._turn = EVERYBODY
+            plan = self._plan()
+        return plan
+
+    def _may_come(self, request: Request) -> bool:
+        """Whether there seems to be room for a waiting request."""
+        life = self._life
+        has_slot = life.slots.num_vacant > 0 or self._outranks(request)
+        return has_slot and self._limits.blocks_for(len(request.token_ids)) <= life.kv.pool.num_free
+
+    def _plan(self) -> StepPlan | None:
         life, limits = self._life, self._limits
-        draft = Draft(life.slots.wanted(), life.filling, limits.max_num_batched_tokens)
+        wanted = life.slots.wanted()
+        if self._turn.held:
+            wanted[self._turn.rows(life.slots)] = 0
+        draft = Draft(wanted, life.filling, limits.max_num_batched_tokens)
         backlog = draft.prompts + life.waiting.num_tokens
         if backlog and draft.decodes:
-            draft.share = prefill_share(backlog, limits.prefill_beside_decode)
+            share = prefill_share(backlog, limits.prefill_beside_decode)
+            draft.share = life.guard.bound(share)
         draft.trim(life.running)
         self._cover(draft)
         self._admit_waiting(draft)
@@ -54,7 +78,10 @@ class Planner:
         life.tenants.charge(life.slots.tenant[rows], draft.num_tokens[rows])
         life.metrics.on_step(self._limits.max_num_batched_tokens - draft.budget)
         self._step += 1
-        life.flights.append(Flight(self._step, rows))
+        flight = Flight(
+            self._step, rows, draft.prompts, draft.decodes, bool(life.flights), self._turn.together
+        )
+        life.flights.append(flight)
         return draft.plan(self._step, rows)
 
     # --- running requests ---------------------------------------------------------------
@@ -112,6 +139,8 @@ class Planner:
     def _admit(self, request: Request, draft: Draft) -> bool:
         """Admit or end the request; False: it has to wait."""
         life = self._life
+        if self._turn.holds(request):
+            return False
         if request.pending or not (life.slots.num_vacant or self._outranks(request)):
             return False
         if self._limits.whole_prompts and request.prompt_len > draft.room:
@@ -138,8 +167,9 @@ class Planner:
 
     def _yields(self, runs: Request, waits: Request) -> bool:
         """To a better priority, or to a tenant that has less than its share."""
-        if runs.priority != waits.priority:
-            return runs.priority > waits.priority
+        priority = int(self._life.slots.priority[runs.slot])
+        if priority != waits.priority:
+            return priority > waits.priority
         return self._life.tenants.owes(runs.tenant, waits.tenant)
 
     def _next_key_in(self, draft: Draft, request: Request, hits: list[int]) -> bool:

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from octavo.services.scheduler.limits import Limits
-from octavo.shared.messages import REQUEST_ID_BYTES, Ints, Submit, unpack
+from octavo.shared.keys import Quota
+from octavo.shared.messages import NO_HURRY, REQUEST_ID_BYTES, Ints, Submit, Until, unpack
 from octavo.shared.pooling import PoolingParams
 from octavo.shared.sampling import SamplingParams
 
@@ -23,7 +24,7 @@ MAX_PRIORITY = 2**31 - 1
 class Request:
     """`token_ids` int32: the prompt and the outputs known when it last had no slot.
 
-    `limit`: the sequence's greatest length. `order`: (priority, arrival, serial), less goes
+    `limit`: the sequence's greatest length. `order`: (rank, arrival, serial), less goes
     first. `keys`: prefix-cache keys of its first full blocks. `pending`: tokens still in flight
     of a request that lost its slot. Times are CLOCK_MONOTONIC seconds.
     """
@@ -34,7 +35,10 @@ class Request:
     prompt_len: int
     limit: int
     sampling: SamplingParams
-    order: tuple[int, float, int]
+    priority: int
+    """Less goes first."""
+    arrival_time: float
+    order: tuple[float, float, int]
     cache_salt: str
     stop_ids: frozenset[int]
     num_choices: int = 1
@@ -61,17 +65,10 @@ class Request:
     """Failed steps in a row that it was in."""
     tenant: int = 0
     """Its number (`tenants`), while it has not ended."""
-    deadline: float = 0.0
+    until: Until = NO_HURRY
+    quota: Quota | None = None
     is_held: bool = False
     """Its trial has not begun (`trials`)."""
-
-    @property
-    def priority(self) -> int:
-        return self.order[0]
-
-    @property
-    def arrival_time(self) -> float:
-        return self.order[1]
 
     @property
     def min_len(self) -> int:
@@ -121,11 +118,14 @@ class Request:
             prompt_len=len(prompt_ids),
             limit=limit,
             sampling=params,
-            order=(priority, submit.arrival_time, serial),
+            priority=priority,
+            arrival_time=submit.arrival_time,
+            order=(limits.rank(priority, submit.arrival_time), submit.arrival_time, serial),
             cache_salt=submit.cache_salt,
             stop_ids=params.stop_ids,
             num_choices=submit.num_choices,
             pooling=submit.pooling,
             prompt_logprobs_end=submit.prompt_logprobs_end,
-            deadline=submit.deadline,
+            until=submit.until,
+            quota=submit.quota,
         )

@@ -16,7 +16,9 @@ from octavo.services.scheduler.lifecycle import Lifecycle
 from octavo.services.scheduler.limits import Limits
 from octavo.services.scheduler.metrics import Metrics
 from octavo.services.scheduler.planner import Planner
+from octavo.services.scheduler.quotas import Refusal
 from octavo.services.scheduler.request import Request
+from octavo.services.scheduler.step import Flight
 from octavo.services.scheduler.update import Updater
 from octavo.shared.messages import (
     DropGrammar,
@@ -52,6 +54,8 @@ class Scheduler:
         self._planner = Planner(self._life, first_number(epoch))
         self._updater = Updater(self._life)
         self._serial = 0
+        self._last_result = 0.0
+        self._started = clock()
 
     @property
     def num_in_flight(self) -> int:
@@ -67,10 +71,14 @@ class Scheduler:
             self._metrics.on_rejection(bound)
             life.refuse(peer, submit.request_id, error="overloaded")
             return
+        if (refusal := self._over_quota(submit)) is not None:
+            self._metrics.on_rejection("quota")
+            life.refuse(peer, submit.request_id, error="rate_limited", refusal=refusal)
+            return
         try:
             request = Request.of(peer, submit, self._serial, self._limits)
-        except Exception:
-            log.exception("request %s is malformed", submit.request_id.hex())
+        except Exception as error:
+            log.error("request %s is malformed: %s", submit.request_id.hex(), error)
             life.refuse(peer, submit.request_id, error="internal_error")
             return
         self._serial += 1
@@ -93,12 +101,19 @@ class Scheduler:
             return "max_num_queued_tokens"
         return None
 
+    def _over_quota(self, submit: Submit) -> Refusal | None:
+        """One that an earlier scheduler took in is not asked again."""
+        if submit.quota is None or submit.arrival_time < self._started:
+            return None
+        return self._life.quotas.refusal(submit.quota, self._life.clock())
+
     def expire(self) -> float:
         """End what is past its deadline; returns when the next is due."""
         life = self._life
-        for request in life.deadlines.take_due(life.clock()):
+        for request, failing in life.deadlines.take_due(life.clock()):
+            refusal = Refusal(f"The request {failing}.")
             with life.boundary(request):
-                life.finish(request, "error", error="deadline_exceeded")
+                life.finish(request, "error", error="deadline_exceeded", refusal=refusal)
         return life.deadlines.following()
 
     def abort(self, peer: bytes, request_ids: Iterable[bytes]) -> None:
@@ -163,8 +178,17 @@ class Scheduler:
         flight = flights.popleft()
         if len(flight.slots) * 4 != len(result.token_ids):
             raise RuntimeError(f"the result of step {result.step} has another number of rows")
+        self._time(flight)
         self._updater.apply(flight, result)
         return self.take_outputs()
+
+    def _time(self, flight: Flight) -> None:
+        now, before = self._life.clock(), self._last_result
+        self._last_result = now
+        if flight.follows and flight.decodes:
+            self._life.guard.observe(now - before, flight.prompts)
+            if flight.together is not None:
+                self._life.turns.observe(now - before, flight.together)
 
     def take_outputs(self) -> list[tuple[bytes, Outputs]]:
         """What has been filed for the frontends since the last call, one Outputs each."""

@@ -59,8 +59,9 @@ class Slots:
     def num_vacant(self) -> int:
         return len(self._vacant)
 
-    def occupy(self, request: Request, peer: int, num_computed: int) -> int:
-        """Seat a request that has its blocks, in the lowest vacant slot."""
+    def occupy(self, request: Request, peer: int, num_computed: int, priority: int) -> int:
+        """Seat a request that has its blocks, in the lowest vacant slot; `priority`: its own, or a
+        better one that it has got by waiting."""
         slot = request.slot = heapq.heappop(self._vacant)
         length = len(request.token_ids)
         self.computed[slot] = num_computed
@@ -69,7 +70,7 @@ class Slots:
         self.limit[slot] = request.limit
         self.min_len[slot] = request.min_len
         self.first_len[slot] = request.prompt_len + 1
-        self.priority[slot] = request.priority
+        self.priority[slot] = priority
         self.peer[slot] = peer
         self.tenant[slot] = request.tenant
         self.token_time[slot] = request.token_time

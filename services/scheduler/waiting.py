@@ -9,12 +9,11 @@ import numpy as np
 
 from octavo.services.scheduler.request import Request
 
-Order = tuple[int, float, int]
+Order = tuple[float, float, int]
 
 
 class Line:
-    """One tenant's, sorted by (priority, arrival, serial): a preempted request returns to where it
-    belongs.
+    """One tenant's, sorted by `Request.order`: a preempted request returns to where it belongs.
 
     Two parallel sorted lists: an insertion moves pointers, which for the few thousand requests
     that admission lets wait is cheaper than any tree.
@@ -40,14 +39,16 @@ class Line:
 
 class WaitingQueue:
     """A line for each tenant. Next is, of the firsts of the lines with the best priority, the one
-    whose tenant `had` least.
+    whose tenant `had` least. Waiting makes a priority better (`aged`), but not better than the best
+    there is: among equals it is no reason to be preferred.
 
     `num_tokens`: of all their sequences, so as much as is to be computed if the prefix cache has
     none of it.
     """
 
-    def __init__(self, had: Callable[[int], float]) -> None:
+    def __init__(self, had: Callable[[int], float], aged: Callable[[Request], int]) -> None:
         self._had = had
+        self._aged = aged
         self._lines: dict[int, Line] = {}
         self._count = 0
         self.num_tokens = 0
@@ -62,13 +63,20 @@ class WaitingQueue:
         self._count += 1
         self.num_tokens += len(request.token_ids)
 
+    def firsts(self) -> list[Request]:
+        """Of each tenant, who is next."""
+        return [line.requests[0] for line in self._lines.values()]
+
     def first(self) -> Request | None:
         if not self._lines:
             return None
         if len(self._lines) == 1:
             return next(iter(self._lines.values())).requests[0]
-        firsts = (line.requests[0] for line in self._lines.values())
-        return min(firsts, key=lambda one: (one.priority, self._had(one.tenant), one.order))
+        firsts = self.firsts()
+        best = min(one.priority for one in firsts)
+        return min(
+            firsts, key=lambda one: (max(self._aged(one), best), self._had(one.tenant), one.order)
+        )
 
     def discard(self, request: Request) -> None:
         """Take the request out, if it waits."""

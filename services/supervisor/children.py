@@ -33,6 +33,8 @@ PASSED_ON = re.compile(
     r"|NVIDIA_\w+|NCCL_\w+|GLOO_\w+|TORCH_\w+|PYTORCH_\w+|TRITON_\w+|HF_\w+|TOKENIZERS_\w+|OMP_\w+"
     r"|MKL_\w+|PYTHON\w*|OCTAVO_TEST_\w+)"
 )
+RANKS_MEET_ON = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
+"""Ranks are on one host: how they find each other needs no network."""
 SECRET = re.compile(r"HF_TOKEN\w*")
 READ_SIZE = 1 << 16
 
@@ -45,7 +47,7 @@ def child_environment(environ: Mapping[str, str], config: ProcessConfig) -> dict
     """The allow-listed part of `environ`: no secret reaches a child that has no use for it.
 
     On a CPU the ranks share the cores but one, which the other processes need: a thread that
-    spins for a core it cannot get makes a step many times slower. The user's own setting wins.
+    spins for a core it cannot get makes a step many times slower. The user's own settings win.
     """
     passed = {
         name: value
@@ -53,6 +55,9 @@ def child_environment(environ: Mapping[str, str], config: ProcessConfig) -> dict
         if PASSED_ON.fullmatch(name) and not SECRET.fullmatch(name)
     }
     engine = config.server.engine
+    if config.role == "worker" and engine.tensor_parallel_size > 1:
+        for name in RANKS_MEET_ON:  # they listen on an interface that others reach, if not told
+            passed.setdefault(name, "lo")
     if config.role == "worker" and engine.device == "cpu":
         cores = len(os.sched_getaffinity(0)) - 1
         passed.setdefault("OMP_NUM_THREADS", str(max(cores // engine.tensor_parallel_size, 1)))

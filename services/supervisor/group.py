@@ -15,6 +15,8 @@ from shutil import rmtree
 from tempfile import mkdtemp
 from typing import Any, Literal
 
+import msgspec
+
 from octavo.services.supervisor.children import ChildProcess, Spawner
 from octavo.shared.config import ModelInfo, ProcessConfig, ServerConfig
 from octavo.shared.errors import ConfigError, ResourceBusy, StartError
@@ -74,10 +76,15 @@ class Plan:
             role=role,
             index=index,
             directory=str(self.directory),
-            server=self.server,
+            server=self.server if role == "frontend" else without_keys(self.server),
             model=self.model,
             log_level=self.log_level,
         )
+
+
+def without_keys(server: ServerConfig) -> ServerConfig:
+    """Frontends alone know who may do what."""
+    return msgspec.structs.replace(server, api_key=[], api_key_file=None)
 
 
 class Group:

@@ -77,6 +77,10 @@ class _AddedToken(msgspec.Struct):
     content: str
 
 
+LARGEST_DEFAULT = 2**31
+"""Of a sampling parameter; what is larger is no default that anybody meant."""
+
+
 class _TokenizerFile(msgspec.Struct):
     added_tokens: list[_AddedToken] = []
 
@@ -102,6 +106,7 @@ def model_info(directory: Path, file: ModelFile, tokenizer: Path, max_model_len:
             key: float(value)
             for key in SAMPLING_KEYS
             if isinstance(value := generation.get(key), int | float)
+            and abs(value) <= LARGEST_DEFAULT
         },
     )
 
@@ -136,6 +141,6 @@ def read_json(path: Path, kind: type[T]) -> T:
     """A JSON file as `kind`. Raises ConfigError naming file and field."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=kind)
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise ConfigError(f"{path}: {reason}") from error

@@ -130,6 +130,25 @@ OPTIONS = (
         alias="-tp",
     ),
     Option("seed", ENGINE, "Seed of dummy weights.", parse=integer),
+    Option(
+        "target_itl_ms",
+        ENGINE,
+        "Milliseconds between tokens to be kept by giving prompts less of a step.",
+        parse=number,
+    ),
+    Option(
+        "tenant_slowdown",
+        ENGINE,
+        "How much slower tokens may come to tenants (keys, or users) within their share for those "
+        "over it; 0: no matter.",
+        parse=number,
+    ),
+    Option(
+        "priority_ageing",
+        ENGINE,
+        "Seconds of waiting that count as one step of priority; 0: never.",
+        parse=number,
+    ),
     Option("enforce_eager", ENGINE, "Never use CUDA graphs.", parse=boolean),
     Option(
         "deterministic",
@@ -181,6 +200,12 @@ OPTIONS = (
         "Keys that clients must show one of. Better in the environment or the file.",
         parse=words,
         metavar="KEY",
+    ),
+    Option(
+        "api_key_file",
+        SERVER,
+        "TOML file of API keys with names, scopes and limits; changes take effect at once.",
+        metavar="FILE",
     ),
     Option(
         "tool_call_parser",

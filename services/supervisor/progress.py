@@ -15,6 +15,7 @@ from octavo.shared.process import Status
 
 log = logging.getLogger(__name__)
 SECONDS_PER_LINE = 5.0
+STATES = {"weights": "loading", "graphs": "warming"}
 
 
 class Progress:
@@ -32,16 +33,21 @@ class Progress:
         self._started: dict[str, float] = {}
         self._begun = time.monotonic()
         self._last_line = 0.0
+        self.state = "starting"
+        """starting, loading or warming."""
+        self.line = ""
 
     def __call__(self, child: ChildProcess, status: Status) -> None:
         if child.role == "worker" and child.index > 0:
             return
         started = self._started.setdefault(status.phase, time.monotonic())
+        self.state = STATES.get(status.phase, self.state)
+        self.line = describe(status, time.monotonic() - started)
         if self._stream.isatty():
             self._draw(status)
         if time.monotonic() - self._last_line >= SECONDS_PER_LINE:
             self._last_line = time.monotonic()
-            self._write(describe(status, time.monotonic() - started))
+            self._write(self.line)
 
     def _draw(self, status: Status) -> None:
         bar = self._bars.get(status.phase)

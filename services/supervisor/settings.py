@@ -15,6 +15,7 @@ import msgspec
 from octavo.services.supervisor.options import BY_NAME, OPTIONS, Option, boolean, words
 from octavo.shared.config import EngineConfig, ServerConfig
 from octavo.shared.errors import ConfigError
+from octavo.shared.keys import read_key_file
 
 PREFIX = "OCTAVO_"
 TEST_PREFIX = "OCTAVO_TEST_"
@@ -76,6 +77,8 @@ def check_server(server: ServerConfig) -> None:
         # An empty key would let everybody in, or, taken for none, the whole world.
         if not all(word.strip() for word in getattr(server, name)):
             raise ConfigError(f"{name} holds an empty entry")
+    if server.api_key_file is not None:
+        read_key_file(Path(server.api_key_file))
     check_range("port", server.port, 0, 65535)
     check_range("frontends", server.frontends, 1, MAX_FRONTENDS)
     check_range("sse_keep_alive_interval", server.sse_keep_alive_interval, 0.1, 3600)

@@ -70,7 +70,10 @@ class Supervisor:
         self._group.wake_on(signals.fd)
         self._recovery = Recovery(self._group, plan, listener.fileno())
         self._admin = self._admin_socket()
-        self._serving = False
+        self._progress = Progress(self._notifier.status)
+        self._serving = self._ending = False
+        self._told = self._ready_line = ""
+        """The service manager."""
 
     def run(self, started: float) -> int:
         try:
@@ -113,27 +116,50 @@ class Supervisor:
              "seconds": round(now - child.started, 1)}
             for child in self._group.children
         ]  # fmt: skip
-        state = "ready" if self._recovery.complete else "degraded"
-        return {"state": state, "restarts": self._recovery.num_restarts, "processes": children}
+        return {
+            "state": self._state,
+            "progress": "" if self._serving else self._progress.line,
+            "restarts": self._recovery.num_restarts,
+            "processes": children,
+        }
+
+    @property
+    def _state(self) -> str:
+        if self._ending:
+            return "draining"
+        if not self._serving:
+            return self._progress.state
+        return "ready" if self._recovery.complete else "degraded"
 
     def _run(self, started: float) -> NoReturn:
         self._start()
-        progress = Progress(self._notifier.status)
         try:
-            facts = self._group.wait_ready(progress, self._signals.raise_if_received)
+            facts = self._group.wait_ready(self._progress, self._look_around)
         finally:
-            progress.close()
+            self._progress.close()
         tcp.listen(self._listener)
         self._group.go()
         self._serving = True
         self._announce(facts, time.monotonic() - started)
         while True:
             events = self._group.wait(WATCH_INTERVAL)
-            self._signals.raise_if_received()
+            self._look_around()
             self._recovery.handle(events)
-            self._admin.serve()
+            self._tell_state()
             if not self._recovery.kill_hung():
                 self._notifier.watchdog()
+
+    def _look_around(self) -> None:
+        self._signals.raise_if_received()
+        self._admin.serve()
+
+    def _tell_state(self) -> None:
+        """STATUS, where it has become another."""
+        if self._state != self._told:
+            self._told = self._state
+            starting = ", ".join(child.name for child in self._group.starting())
+            ready = self._state == "ready"
+            self._notifier.status(self._ready_line if ready else f"degraded: {starting} to come")
 
     def _start(self) -> None:
         self._group.start_engine(self._plan)
@@ -141,7 +167,9 @@ class Supervisor:
             self._group.start(self._plan.process("frontend", index), self._listener.fileno())
 
     def _announce(self, facts: dict[str, Any], seconds: float) -> None:
-        line = ready_line(self._server, self._plan.model, tcp.url(self._listener), facts, seconds)
+        model, url = self._plan.model, tcp.url(self._listener)
+        self._ready_line = line = ready_line(self._server, model, url, facts, seconds)
+        self._told = "ready"
         print(line, flush=True)
         self._notifier.ready(line)
 
@@ -151,6 +179,7 @@ class Supervisor:
 
     def _stop(self, frontend_patience: float) -> None:
         """Frontends first, for they finish requests that need the engine. A second signal kills."""
+        self._ending = True
         self._notifier.stopping()
         # Ours is the last copy once the frontends close theirs: clients must then be refused.
         self._listener.close()
@@ -158,6 +187,7 @@ class Supervisor:
         self._group.stop_engine(ENGINE_PATIENCE, self._hurry)
 
     def _hurry(self) -> bool:
+        self._admin.serve()
         return self._signals.received() > 1
 
 

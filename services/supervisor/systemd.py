@@ -25,7 +25,7 @@ class Notifier:
         self._send("WATCHDOG=1")
 
     def stopping(self) -> None:
-        self._send("STOPPING=1\nSTATUS=stopping")
+        self._send("STOPPING=1\nSTATUS=draining")
 
     def _send(self, text: str) -> None:
         if not self._address:

@@ -73,7 +73,7 @@ def _weight_map(path: Path) -> dict[str, str]:
         return {}
     try:
         return msgspec.json.decode(path.read_bytes(), type=Index).weight_map
-    except (OSError, msgspec.DecodeError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: not a valid index: {error}") from error
 
 
@@ -121,7 +121,7 @@ def _decode(path: Path, data: bytes) -> dict[str, Entry]:
         raw: dict[str, Any] = msgspec.json.decode(data, type=dict[str, Any])
         raw.pop("__metadata__", None)
         return msgspec.convert(raw, dict[str, Entry])
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: the header is not valid: {error}") from error
 
 

@@ -48,7 +48,7 @@ class EncoderConfig:
         path = Path(folder) / "config.json"
         try:
             return _resolve(msgspec.json.decode(path.read_bytes(), type=RawEncoder), pooling)
-        except (OSError, msgspec.DecodeError, RecursionError, ConfigError) as error:
+        except (OSError, ValueError, RecursionError, ConfigError) as error:
             raise ConfigError(f"{path}: {error}") from error
 
 

@@ -71,7 +71,7 @@ class ModelConfig:
         try:
             config = _resolve(msgspec.json.decode(path.read_bytes(), type=RawConfig))
             return replace(config, pooling=pooling)
-        except (OSError, msgspec.DecodeError, RecursionError, ConfigError) as error:
+        except (OSError, ValueError, RecursionError, ConfigError) as error:
             raise ConfigError(f"{path}: {error}") from error
 
 

@@ -17,6 +17,8 @@ Decoder = CausalLM | PooledDecoder
 VARIANTS = (
     SamplingParams(temperature=0.0),
     SamplingParams(seed=1),
+    SamplingParams(seed=1, top_p=0.9),
+    SamplingParams(seed=1, allowed_token_ids=[0]),
     SamplingParams(temperature=0.0, allowed_token_ids=[0]),
     SamplingParams(
         seed=1,

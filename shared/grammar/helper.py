@@ -1,23 +1,16 @@
 """What a process and its grammar helper (`services/grammar`) say to each other.
 
-Frames on the helper's stdin and stdout: a length of four bytes, then msgpack. The first frame in
-is a `HelperConfig`, answered with a `Verdict` once the vocabulary is loaded; then each frame is a
-`GrammarSpec`, answered with a `Verdict`. A helper that dies instead found the grammar too complex.
+In msgpack, in the frames of `shared/helper`: first a `HelperConfig`, answered with a `Verdict` once
+the vocabulary is loaded; then each question is a `GrammarSpec`, answered with a `Verdict`. A helper
+that dies instead found the grammar too complex.
 """
 
 from __future__ import annotations
-
-import struct
-from collections.abc import Callable
-from typing import Any
 
 import msgspec
 
 from octavo.shared.config import EngineConfig, ModelInfo
 from octavo.shared.grammar.spec import GrammarSpec
-
-LENGTH = struct.Struct("<I")
-MAX_FRAME = 4 << 20
 
 
 class HelperConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,18 +38,3 @@ class Verdict(msgspec.Struct, array_like=True, omit_defaults=True):
 
     spec: GrammarSpec | None = None
     error: str | None = None
-
-
-def frame(message: Any) -> bytes:
-    body = msgspec.msgpack.encode(message)
-    return LENGTH.pack(len(body)) + body
-
-
-def read_frame(read: Callable[[int], bytes]) -> bytes | None:
-    """The next frame's body from a blocking, buffered `read`; None at the end."""
-    head = read(LENGTH.size)
-    if len(head) < LENGTH.size:
-        return None
-    (size,) = LENGTH.unpack(head)
-    body = read(size) if size <= MAX_FRAME else b""
-    return body if len(body) == size else None

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any, NoReturn, TypeAlias
 
 import jinja2
 from jinja2 import nodes
 from jinja2.ext import Extension, loopcontrols
+from jinja2.meta import find_undeclared_variables
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -24,6 +26,17 @@ Message: TypeAlias = Mapping[str, Any]
 
 _CONTINUE_TAG = "OCTAVO_CONTINUE_FINAL_MESSAGE "
 """Marks the end of the last message. The space shows whether the template trims contents."""
+
+
+OWN_NAMES = frozenset(
+    {"messages", "tools", "documents", "add_generation_prompt", "continue_final_message"}
+)
+MAX_REFUSAL = 400
+"""Characters of a template's own words that reach a client."""
+
+
+class _TooLong(Exception):
+    pass
 
 
 class TemplateRefusal(Exception):
@@ -66,46 +79,69 @@ class ChatTemplate:
     """One compiled template. `variables` are the tokenizer's special tokens (`bos_token`, …)."""
 
     def __init__(self, source: str, variables: Mapping[str, str]) -> None:
+        self._source = source
         try:
             self._template = _environment().from_string(source)
         except jinja2.TemplateSyntaxError as error:
             raise ConfigError(f"The chat template has an error: {error}") from error
+        except Exception as error:  # Python's own compiler has limits too
+            raise ConfigError("The chat template cannot be compiled.") from error
         self._variables = dict(variables)
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """The variables that the template speaks of, but for those that are ours to set."""
+        environment = self._template.environment
+        used = find_undeclared_variables(environment.parse(self._source))
+        return frozenset(used - {*environment.globals, *self._variables, *OWN_NAMES})
 
     def render(
         self,
         messages: Sequence[Message],
-        /,
-        *,
-        add_generation_prompt: bool = True,
-        continue_final_message: bool = False,
-        **kwargs: Any,
+        options: Mapping[str, Any],
+        max_chars: int | None = None,
     ) -> str:
-        """The prompt's text. Raises InvalidRequest where the template cannot take the messages."""
+        """The prompt's text. `options`: the template's variables, `continue_final_message` beside.
+
+        Raises InvalidRequest where the template cannot take the messages, or writes more than
+        `max_chars`.
+        """
         if not messages:
             raise InvalidRequest("messages must not be empty.", param="messages")
-        if continue_final_message:
-            return self._render_open(messages, kwargs)
-        return self._render(messages, kwargs | {"add_generation_prompt": add_generation_prompt})
+        known = {"tools": None, "documents": None, "add_generation_prompt": True, **options}
+        if known.pop("continue_final_message", False):
+            return self._render_open(messages, known, max_chars)
+        return self._render(messages, known, max_chars)
 
-    def _render(self, messages: Sequence[Message], kwargs: dict[str, Any]) -> str:
-        known = self._variables | {"tools": None, "documents": None} | kwargs
+    def _render(
+        self, messages: Sequence[Message], options: dict[str, Any], max_chars: int | None
+    ) -> str:
+        pieces = self._template.generate(self._variables | options | {"messages": messages})
         try:
-            return self._template.render(known | {"messages": messages})
+            return "".join(pieces if max_chars is None else _counted(pieces, max_chars))
         except TemplateRefusal as refusal:
             raise InvalidRequest(
-                f"The chat template refuses these messages: {refusal}", param="messages"
+                f"The chat template refuses these messages: {str(refusal)[:MAX_REFUSAL]}",
+                param="messages",
             ) from refusal
+        except _TooLong:
+            raise InvalidRequest(
+                f"The chat template makes more than {max_chars} characters of these messages.",
+                param="messages",
+            ) from None
         except Exception as error:  # a template is the model's code: whatever it raises
             raise InvalidRequest(
                 "The chat template cannot render these messages.", param="messages"
             ) from error
 
-    def _render_open(self, messages: Sequence[Message], kwargs: dict[str, Any]) -> str:
+    def _render_open(
+        self, messages: Sequence[Message], options: dict[str, Any], max_chars: int | None
+    ) -> str:
         """Render with the last message left open, for the model to go on with."""
         last = dict(messages[-1])
         last["content"] = (last.get("content") or "") + _CONTINUE_TAG
-        text = self._render([*messages[:-1], last], kwargs | {"add_generation_prompt": False})
+        closed = options | {"add_generation_prompt": False}
+        text = self._render([*messages[:-1], last], closed, max_chars)
         end = text.rfind(_CONTINUE_TAG.strip())
         if end < 0:
             raise InvalidRequest(
@@ -114,3 +150,11 @@ class ChatTemplate:
             )
         trims = not text.startswith(_CONTINUE_TAG, end)
         return text[:end].rstrip() if trims else text[:end]
+
+
+def _counted(pieces: Iterator[str], most: int) -> Iterator[str]:
+    for piece in pieces:
+        most -= len(piece)
+        if most < 0:
+            raise _TooLong
+        yield piece

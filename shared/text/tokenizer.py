@@ -8,6 +8,7 @@ tokenizer.json, which every supported family ships.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -51,11 +52,9 @@ class Tokenizer:
         added = backend.get_added_tokens_decoder()
         self.special_ids = frozenset(i for i, token in added.items() if token.special)
         self._bytes: dict[int, bytes] = {}
-        self._special_tokens = dict(special_tokens)
-        self.template_text = chat_template or ""
-        self._template = (
-            None if chat_template is None else ChatTemplate(chat_template, special_tokens)
-        )
+        self.special_tokens = dict(special_tokens)
+        """By the names that chat templates know."""
+        self.chat_template = chat_template
         bos, eos = special_tokens.get("bos_token"), special_tokens.get("eos_token")
         self._bos_id = None if bos is None else backend.token_to_id(bos)
         self._eos_id = None if eos is None or not add_eos_token else backend.token_to_id(eos)
@@ -83,9 +82,12 @@ class Tokenizer:
             add_eos_token=config.get("add_eos_token"),
         )
 
-    @property
-    def has_chat_template(self) -> bool:
-        return self._template is not None
+    @cached_property
+    def _template(self) -> ChatTemplate | None:
+        """Compiled where it is used: a stranger's template can make that take for ever."""
+        if self.chat_template is None:
+            return None
+        return ChatTemplate(self.chat_template, self.special_tokens)
 
     def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
         """Ids of a text; special tokens written out in it become their ids."""
@@ -168,25 +170,14 @@ class Tokenizer:
     def special_texts(self) -> frozenset[str]:
         return frozenset(map(self.token_text, self.special_ids))
 
-    def render_chat(
-        self, messages: Sequence[Message], /, *, template: str | None = None, **options: Any
-    ) -> str:
+    def render_chat(self, messages: Sequence[Message], /, **options: Any) -> str:
         """The prompt's text; `options` as in `ChatTemplate.render`.
 
-        `template` is a request's own one: whoever passes it trusts it with the time it takes.
+        In this process, without limits: the server has a helper for it (`services/templates`).
         """
-        own = self._template if template is None else self._compile(template)
-        if own is None:
+        if self._template is None:
             raise InvalidRequest("This model has no chat template.", param="messages")
-        return own.render(messages, **options)
-
-    def _compile(self, source: str) -> ChatTemplate:
-        try:
-            return ChatTemplate(source, self._special_tokens)
-        except (ConfigError, RecursionError):
-            raise InvalidRequest(
-                "chat_template is not a valid Jinja template.", param="chat_template"
-            ) from None
+        return self._template.render(messages, options)
 
     def apply_chat_template(self, messages: Sequence[Message], **options: Any) -> list[int]:
         """The prompt's ids. The template writes the special tokens, so encoding adds none."""
@@ -225,22 +216,28 @@ def _read_json(path: Path) -> dict[str, Any]:
         return {}
     try:
         return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
-    except msgspec.DecodeError as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path} is not JSON: {error}") from error
 
 
 def _special_tokens(config: Mapping[str, Any]) -> dict[str, str]:
-    found = {name: config[name] for name in _SPECIAL_NAMES if config.get(name) is not None}
-    return {name: t["content"] if isinstance(t, dict) else t for name, t in found.items()}
+    """A token is a text, or an object with one; what is neither is none."""
+    found = {name: config.get(name) for name in _SPECIAL_NAMES}
+    texts = {name: t.get("content") if isinstance(t, dict) else t for name, t in found.items()}
+    return {name: text for name, text in texts.items() if isinstance(text, str)}
 
 
 def _own_template(folder: Path, config: Mapping[str, Any]) -> str | None:
     """chat_template.jinja, else tokenizer_config.json: a text, or a list of named ones."""
     file = folder / "chat_template.jinja"
     if file.is_file():
-        return file.read_text(encoding="utf-8")
+        try:
+            return file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{file} cannot be read: {error}") from error
     template = config.get("chat_template")
     if isinstance(template, list):
-        named = {entry["name"]: entry["template"] for entry in template}
+        entries = [entry for entry in template if isinstance(entry, dict)]
+        named = {str(entry.get("name")): entry.get("template") for entry in entries}
         template = named.get("default")
     return template if isinstance(template, str) else None

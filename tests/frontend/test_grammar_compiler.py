@@ -18,7 +18,7 @@ from grammar_schemas import ENDLESS, closed
 from grammar_walks import EOS, MODEL, PADDED
 
 from octavo.services.frontend.grammar_compiler import GrammarCompiler
-from octavo.services.frontend.grammar_helper import Helper
+from octavo.services.frontend.grammar_helper import GrammarHelper
 from octavo.shared.errors import InvalidRequest, Overloaded
 from octavo.shared.grammar.compiling import TOO_COMPLEX
 from octavo.shared.grammar.helper import HelperConfig
@@ -37,14 +37,14 @@ QUICK = HelperConfig(
 GOOD = GrammarSpec("regex", "good")
 SLOW = GrammarSpec("lark", HOSTILE["terminals that intersect"]["grammar"])
 
-Test = Callable[[GrammarCompiler, Helper], Awaitable[None]]
+Test = Callable[[GrammarCompiler, GrammarHelper], Awaitable[None]]
 
 
 def run(test: Test, config: HelperConfig = QUICK, **limits: Any) -> None:
     """Run `test` beside one helper, which is gone afterwards."""
 
     async def main() -> None:
-        helper = Helper(config)
+        helper = GrammarHelper(config)
         compiler = GrammarCompiler([helper], **limits)
         try:
             await test(compiler, helper)
@@ -64,7 +64,7 @@ async def refused(compiler: GrammarCompiler, spec: GrammarSpec) -> str:
 
 
 def test_verdicts() -> None:
-    async def test(compiler: GrammarCompiler, helper: Helper) -> None:
+    async def test(compiler: GrammarCompiler, helper: GrammarHelper) -> None:
         await compiler.start()
         first = helper.pid
         assert await compiler.check(GOOD, "field") == GOOD
@@ -83,7 +83,7 @@ def test_verdicts() -> None:
 
 
 def test_the_same_question_is_asked_once() -> None:
-    async def test(compiler: GrammarCompiler, helper: Helper) -> None:
+    async def test(compiler: GrammarCompiler, helper: GrammarHelper) -> None:
         asked: list[GrammarSpec] = []
         answer = helper.ask
 
@@ -102,7 +102,7 @@ def test_the_same_question_is_asked_once() -> None:
 
 
 def test_hostile_grammars_are_refused_in_time() -> None:
-    async def test(compiler: GrammarCompiler, helper: Helper) -> None:
+    async def test(compiler: GrammarCompiler, helper: GrammarHelper) -> None:
         for name, fields in HOSTILE.items():
             began = time.monotonic()
             with pytest.raises(InvalidRequest) as caught:
@@ -117,7 +117,7 @@ def test_hostile_grammars_are_refused_in_time() -> None:
 
 
 def test_costly_grammars_get_an_answer() -> None:
-    async def test(compiler: GrammarCompiler, helper: Helper) -> None:
+    async def test(compiler: GrammarCompiler, helper: GrammarHelper) -> None:
         for fields in COSTLY.values():
             spec = request_grammar(None, fields)
             assert spec is not None
@@ -127,7 +127,7 @@ def test_costly_grammars_get_an_answer() -> None:
 
 
 def test_too_much_time_is_the_clients_error_and_remembered() -> None:
-    async def test(compiler: GrammarCompiler, helper: Helper) -> None:
+    async def test(compiler: GrammarCompiler, helper: GrammarHelper) -> None:
         assert TOO_COMPLEX in await refused(compiler, SLOW)
         began = time.monotonic()
         assert TOO_COMPLEX in await refused(compiler, SLOW)
@@ -136,14 +136,14 @@ def test_too_much_time_is_the_clients_error_and_remembered() -> None:
     run(test)
 
 
-async def kill_once_busy(helper: Helper, ignore: int | None) -> int:
+async def kill_once_busy(helper: GrammarHelper, ignore: int | None) -> int:
     """SIGKILL the helper that works; returns its pid."""
     async with asyncio.timeout(20):
         while helper.pid in (None, ignore):
             await asyncio.sleep(0.01)
         pid = helper.pid
         assert pid is not None
-        while not helper.asking:
+        while not helper.process.asked:
             await asyncio.sleep(0.01)
         await asyncio.sleep(0.05)  # it is in the middle of it
     os.kill(pid, signal.SIGKILL)
@@ -151,7 +151,7 @@ async def kill_once_busy(helper: Helper, ignore: int | None) -> int:
 
 
 def test_a_helper_killed_at_work_is_replaced_and_asked_again() -> None:
-    async def test(compiler: GrammarCompiler, helper: Helper) -> None:
+    async def test(compiler: GrammarCompiler, helper: GrammarHelper) -> None:
         await compiler.start()
         question = asyncio.create_task(refused(compiler, SLOW))
         first = await kill_once_busy(helper, None)
@@ -163,7 +163,7 @@ def test_a_helper_killed_at_work_is_replaced_and_asked_again() -> None:
 
 
 def test_a_helper_killed_while_idle_is_replaced() -> None:
-    async def test(compiler: GrammarCompiler, helper: Helper) -> None:
+    async def test(compiler: GrammarCompiler, helper: GrammarHelper) -> None:
         await compiler.start()
         assert helper.pid is not None
         os.kill(helper.pid, signal.SIGKILL)
@@ -173,7 +173,7 @@ def test_a_helper_killed_while_idle_is_replaced() -> None:
 
 
 def test_a_grammar_that_kills_every_helper_is_refused() -> None:
-    async def test(compiler: GrammarCompiler, helper: Helper) -> None:
+    async def test(compiler: GrammarCompiler, helper: GrammarHelper) -> None:
         await compiler.start()
         question = asyncio.create_task(refused(compiler, SLOW))
         first = await kill_once_busy(helper, None)
@@ -184,7 +184,7 @@ def test_a_grammar_that_kills_every_helper_is_refused() -> None:
 
 
 def test_too_many_questions_at_once() -> None:
-    async def test(compiler: GrammarCompiler, helper: Helper) -> None:
+    async def test(compiler: GrammarCompiler, helper: GrammarHelper) -> None:
         await compiler.start()
         waiting = [asyncio.create_task(refused(compiler, SLOW))]
         waiting.append(asyncio.create_task(_good(compiler, 1)))
@@ -204,7 +204,7 @@ async def _good(compiler: GrammarCompiler, number: int) -> str:
 
 
 def test_nobody_waits_for_ever() -> None:
-    async def test(compiler: GrammarCompiler, helper: Helper) -> None:
+    async def test(compiler: GrammarCompiler, helper: GrammarHelper) -> None:
         await compiler.start()
         slow = asyncio.create_task(refused(compiler, SLOW))
         await asyncio.sleep(0)
@@ -216,7 +216,7 @@ def test_nobody_waits_for_ever() -> None:
 
 
 def test_a_client_that_leaves_does_not_disturb_the_others() -> None:
-    async def test(compiler: GrammarCompiler, helper: Helper) -> None:
+    async def test(compiler: GrammarCompiler, helper: GrammarHelper) -> None:
         await compiler.start()
         leaving = asyncio.create_task(compiler.check(GOOD, "field"))
         staying = asyncio.create_task(compiler.check(GOOD, "field"))
@@ -231,7 +231,7 @@ def test_a_client_that_leaves_does_not_disturb_the_others() -> None:
 def test_a_helper_that_does_not_start_is_our_fault() -> None:
     async def main() -> None:
         command = (sys.executable, "-c", "raise SystemExit(3)")
-        compiler = GrammarCompiler([Helper(CONFIG, command)])
+        compiler = GrammarCompiler([GrammarHelper(CONFIG, command)])
         await compiler.start()
         with pytest.raises(Overloaded):
             await compiler.check(GOOD, "field")
@@ -241,14 +241,14 @@ def test_a_helper_that_does_not_start_is_our_fault() -> None:
 
 
 def test_the_helper_ends_with_its_parent() -> None:
-    async def test(compiler: GrammarCompiler, helper: Helper) -> None:
+    async def test(compiler: GrammarCompiler, helper: GrammarHelper) -> None:
         await compiler.start()
-        process = helper._process
-        assert process is not None and process.stdin is not None
-        process.stdin.close()
+        life = helper.process._life
+        assert life is not None
+        life._stdin.close()
         async with asyncio.timeout(10):
-            assert await process.wait() == 0
-        helper._process = None
+            await life._over.wait()
+        assert life._transport.get_returncode() == 0
 
     run(test)
 
@@ -257,7 +257,7 @@ def test_the_helper_ends_with_its_parent() -> None:
 def test_ten_thousand_schemas_cost_little_memory() -> None:
     """FAULTS.md, class E: RSS grows by at most 100 MiB, here and in the helper."""
 
-    async def test(compiler: GrammarCompiler, helper: Helper) -> None:
+    async def test(compiler: GrammarCompiler, helper: GrammarHelper) -> None:
         await compiler.start()
         pid = helper.pid
         before: list[int] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from front_engine import Frontend, frontend
 from front_tokenizers import load_byte_level
 
+from octavo.shared.messages import NO_HURRY
 from octavo.shared.text.tokenizer import Tokenizer
 
 CHAT = "/v1/chat/completions"
@@ -36,15 +38,43 @@ def test_the_earlier_of_both_deadlines_counts(tokenizer: Tokenizer) -> None:
         for header, field, seconds in ((9000, 2000, 2), (3000, 8000, 3), (4000, None, 4)):
             body = {"messages": HI, **({"deadline_ms": field} if field else {})}
             await front.client.post(CHAT, json=body, headers={HEADER: str(header)})
-            left = front.engine.submits[-1].deadline - time.monotonic()
+            left = front.engine.submits[-1].until.end - time.monotonic()
             assert seconds - 0.5 < left <= seconds
         await front.post(CHAT, messages=HI)
-        assert front.engine.submits[-1].deadline == 0.0
+        assert front.engine.submits[-1].until == NO_HURRY
 
     run(tokenizer, test)
 
 
-@pytest.mark.parametrize("value", ["0", "-1", "1e3", "soon", "", "99999999999", "86400001", "٣"])
+def test_deadlines_for_parts(tokenizer: Tokenizer) -> None:
+    async def test(front: Frontend) -> None:
+        body = {"messages": HI, "deadline_ms": {"queue": 4000, "total": 9000}}
+        headers = {HEADER: "queue=5000, ttft=2000"}
+        await front.client.post(CHAT, json=body, headers=headers)
+        until, now = front.engine.submits[-1].until, time.monotonic()
+        left = (until.queue - now, until.first_token - now, until.end - now)
+        assert [math.ceil(one) for one in left] == [4, 2, 9]
+
+    run(tokenizer, test)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "0",
+        "-1",
+        "1e3",
+        "soon",
+        "",
+        "99999999999",
+        "86400001",
+        "٣",
+        "ttft=",
+        "queue=0",
+        "total=5;",
+        "first=5",
+    ],
+)
 def test_a_header_that_is_no_deadline(tokenizer: Tokenizer, value: str) -> None:
     async def test(front: Frontend) -> None:
         headers = {HEADER: value.encode()}

@@ -212,7 +212,7 @@ def test_better_priority_takes_the_blocks_of_worse_ones() -> None:
     harness.turn()
     harness.submit(submit_of(3, PROMPT, priority=1))
     harness.turn()
-    assert sorted(one.order[:2] for one in harness.life.running.values()) == [
+    assert sorted((one.priority, one.arrival_time) for one in harness.life.running.values()) == [
         (0, 0.0),
         (1, 1.0),
         (1, 3.0),

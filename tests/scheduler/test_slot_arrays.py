@@ -18,18 +18,18 @@ def longs(*values: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
 def test_seats_go_to_the_lowest_vacant_slot() -> None:
     slots = Slots(limits_of(max_num_seqs=3))
     requests = [request(number, [1]) for number in range(4)]
-    assert [slots.occupy(one, 0, 0) for one in requests[:3]] == [0, 1, 2]
+    assert [slots.occupy(one, 0, 0, 0) for one in requests[:3]] == [0, 1, 2]
     slots.vacate(requests[2])
     slots.vacate(requests[0])
     assert requests[0].slot == NO_SLOT
-    assert slots.occupy(requests[3], 0, 0) == 0
+    assert slots.occupy(requests[3], 0, 0, 0) == 0
     assert slots.num_vacant == 1
 
 
 def test_tokens_catch_up_and_come_back() -> None:
     slots = Slots(limits_of())
     one = request(0, [5, 6, 7], max_tokens=2)
-    slots.occupy(one, 0, 1)
+    slots.occupy(one, 0, 1, 0)
     assert slots.wanted().tolist() == [2, 0, 0, 0]
     slots.advance(longs(1, 0, 0, 0))
     assert slots.known[0] == 3, "a prompt token is left: nothing is sampled"
@@ -46,8 +46,8 @@ def test_tokens_catch_up_and_come_back() -> None:
 def test_ends_are_found_among_stop_ids_of_those_who_run() -> None:
     slots = Slots(limits_of())
     one = request(0, [1], eos_token_ids=[3, 1 << 20], max_tokens=9)
-    slots.occupy(one, 0, 0)
-    slots.occupy(request(1, [1], max_tokens=1), 0, 0)
+    slots.occupy(one, 0, 0, 0)
+    slots.occupy(request(1, [1], max_tokens=1), 0, 0, 0)
     found = slots.may_end(longs(0, 1), longs(2, 2), np.asarray([3, 4], np.int32))
     assert found.tolist() == [0, 1]
     slots.vacate(one)

@@ -6,6 +6,7 @@ import numpy as np
 from sched_harness import Harness, limits_of, submit_of
 
 from octavo.services.scheduler.tenants import Tenants
+from octavo.shared.messages import Until
 
 
 def test_a_small_tenant_does_not_wait_for_a_large_one() -> None:
@@ -64,7 +65,7 @@ def test_a_tenant_that_comes_back_has_saved_nothing_up() -> None:
 def test_what_is_past_its_deadline_ends_wherever_it_is() -> None:
     harness = Harness(limits_of(max_num_seqs=1))
     for number, deadline in enumerate((0.0, 0.05, 0.055, 5.0)):
-        harness.submit(submit_of(number, [number, 1], max_tokens=30, deadline=deadline))
+        harness.submit(submit_of(number, [number, 1], max_tokens=30, until=Until(end=deadline)))
     for _ in range(12):
         harness.turn()
         harness.expire()
@@ -79,6 +80,52 @@ def test_what_is_past_its_deadline_ends_wherever_it_is() -> None:
     finished = harness.record(3).finished
     assert finished is not None and finished.error == "deadline_exceeded"
     assert harness.record(3).token_ids
+    harness.drain()
+
+
+def test_deadlines_for_the_queue_and_for_the_first_token() -> None:
+    """They end who has not come so far, and nobody else."""
+    harness = Harness(limits_of(max_num_seqs=1))
+    soon = Until(queue=0.05, first_token=0.05)
+    harness.submit(submit_of(0, [1] * 4, max_tokens=30, until=soon))
+    harness.submit(submit_of(1, [1] * 4, max_tokens=3, until=Until(queue=0.05)))
+    harness.submit(submit_of(2, [1] * 4, max_tokens=3, until=Until(first_token=0.05)))
+    for _ in range(12):
+        harness.turn()
+        harness.expire()
+    assert harness.record(0).finished is None and harness.record(0).token_ids
+    ends = [harness.record(number).finished for number in (1, 2)]
+    assert [end and end.error for end in ends] == ["deadline_exceeded"] * 2
+    assert [end and end.message for end in ends] == [
+        "The request waited too long in the queue.",
+        "The request had no token by its deadline.",
+    ]
+    harness.drain()
+
+
+def test_who_waits_long_gets_a_better_priority() -> None:
+    """Requests of a better priority keep coming, two for each that can be served."""
+    harness = Harness(limits_of(max_num_seqs=1, priority_ageing=0.2))
+    harness.submit(submit_of(0, [1], max_tokens=2, priority=3, arrival_time=0.0))
+    for number in range(1, 120):
+        harness.submit(submit_of(number, [2], max_tokens=2, arrival_time=harness.now))
+        harness.turn()
+    harness.drain()
+    order = sorted(harness.records.values(), key=lambda one: one.finished_at)
+    assert 55 <= order.index(harness.record(0)) <= 65, "as if it had come 0.6 s later"
+
+
+def test_ageing_does_not_undo_fairness() -> None:
+    harness = Harness(limits_of(max_num_seqs=1, priority_ageing=0.1))
+    for number in range(50):
+        harness.submit(submit_of(number, [1], max_tokens=3, tenant="large", arrival_time=0.0))
+    for _ in range(60):
+        harness.turn()
+    harness.submit(submit_of(99, [1], max_tokens=3, tenant="small", arrival_time=harness.now))
+    before = harness.now
+    for _ in range(14):
+        harness.turn()
+    assert harness.record(99).finished and harness.record(99).finished_at < before + 0.15
     harness.drain()
 
 

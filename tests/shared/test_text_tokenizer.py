@@ -146,8 +146,9 @@ def test_files_that_cannot_be_used(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no tokenizer\.json"):
         Tokenizer.load(tmp_path)
     folder = byte_level_folder(tmp_path)
+    broken = Tokenizer.load(folder, "{% if %}")
     with pytest.raises(ConfigError, match="template"):
-        Tokenizer.load(folder, "{% if %}")
+        broken.render_chat([{"role": "user", "content": "x"}])
     (folder / "tokenizer_config.json").write_text("{")
     with pytest.raises(ConfigError, match="not JSON"):
         Tokenizer.load(folder)
@@ -159,7 +160,7 @@ def test_files_that_cannot_be_used(tmp_path: Path) -> None:
 
 def test_no_template_no_chat(tmp_path: Path) -> None:
     tokenizer = Tokenizer.load(byte_level_folder(tmp_path, None))
-    assert not tokenizer.has_chat_template
+    assert tokenizer.chat_template is None
     with pytest.raises(InvalidRequest, match="no chat template"):
         tokenizer.render_chat([{"role": "user", "content": "x"}])
 

@@ -13,6 +13,8 @@ from octavo.services.supervisor.children import Spawner, child_environment, how_
 from octavo.services.supervisor.group import Group, Plan, private_directory
 from octavo.shared.config import EngineConfig, ProcessConfig, ServerConfig
 
+LOOPBACK = {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
+
 
 def worker(device: Literal["cpu", "cuda"], ranks: int) -> ProcessConfig:
     server = ServerConfig(engine=EngineConfig(device=device, tensor_parallel_size=ranks))
@@ -25,14 +27,30 @@ def test_only_what_is_listed_reaches_a_child() -> None:
     assert child_environment(passed | kept_back, worker("cuda", 1)) == passed
 
 
+def test_keys_are_told_to_frontends_alone() -> None:
+    server = ServerConfig(engine=EngineConfig(), api_key=["s"], api_key_file="keys.toml")
+    plan = Plan(Path("/x"), server, MODEL, "INFO")
+    assert plan.process("frontend", 0).server == server
+    for told in (plan.process("worker", 0).server, plan.process("scheduler", 0).server):
+        assert (told.api_key, told.api_key_file) == ([], None)
+
+
 def test_ranks_share_the_cores() -> None:
     cores = len(os.sched_getaffinity(0))
     passive = {"OMP_WAIT_POLICY": "PASSIVE"}
-    assert child_environment({}, worker("cpu", cores)) == {"OMP_NUM_THREADS": "1"} | passive
+    many = child_environment({}, worker("cpu", max(cores, 2)))
+    assert many == {"OMP_NUM_THREADS": "1"} | passive | LOOPBACK
     alone = child_environment({}, worker("cpu", 1))
     assert alone == {"OMP_NUM_THREADS": str(max(cores - 1, 1))} | passive
     assert child_environment({"OMP_NUM_THREADS": "9"}, worker("cpu", 2))["OMP_NUM_THREADS"] == "9"
-    assert child_environment({}, worker("cuda", 2)) == {}
+
+
+def test_ranks_meet_on_the_loopback_interface() -> None:
+    """Else their libraries listen where other hosts reach them."""
+    assert child_environment({}, worker("cuda", 1)) == {}
+    assert child_environment({}, worker("cuda", 2)) == LOOPBACK
+    chosen = {"NCCL_SOCKET_IFNAME": "eth0"}
+    assert child_environment(chosen, worker("cuda", 2)) == LOOPBACK | chosen
 
 
 @pytest.mark.parametrize(

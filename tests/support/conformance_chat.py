@@ -67,7 +67,10 @@ async def continued(probe: Probe) -> None:
 
 async def template_kwargs(probe: Probe) -> None:
     assert "LOUD" in await prompt(probe, chat_template_kwargs={"shout": True})
-    assert "LOUD" not in await prompt(probe, chat_template_kwargs={})
+    unknown = {"nobody_knows": True}
+    assert await prompt(probe) == await prompt(probe, chat_template_kwargs=unknown)
+    response = await probe.post(chat_template_kwargs={"tokenize": False})
+    assert response.json()["error"]["param"] == "chat_template_kwargs"
 
 
 async def chat_template(probe: Probe) -> None:
@@ -154,7 +157,11 @@ CASES = [
         ONLY,
     ),
     Case(
-        *("chat_template_kwargs", "up to 64 scalars by name", "variables of the template"),
+        *(
+            "chat_template_kwargs",
+            "up to 64 scalars by name",
+            "variables of the template; others are ignored",
+        ),
         template_kwargs,
         [{"messages": "x"}, {"x": [1]}, {f"x{i}": 1 for i in range(65)}],
         ONLY,

@@ -157,7 +157,10 @@ async def cache_salt(probe: Probe) -> None:
 async def deadline_ms(probe: Probe) -> None:
     before = time.monotonic()
     await probe.ask(deadline_ms=5000)
-    assert before + 4.9 < probe.submit.deadline < time.monotonic() + 5.1
+    assert before + 4.9 < probe.submit.until.end < time.monotonic() + 5.1
+    await probe.ask(deadline_ms={"queue": 1000, "ttft": 2000})
+    until = probe.submit.until
+    assert 0.9 < until.first_token - until.queue < 1.1 and not until.end
 
 
 async def user(probe: Probe) -> None:
@@ -377,9 +380,13 @@ GENERATION = [
         elsewhere="tests/scheduler/test_prefix_cache.py",
     ),
     Case(
-        *("deadline_ms", "1 to 86400000", "ends with `deadline_exceeded` after so long"),
+        *(
+            "deadline_ms",
+            "1 to 86400000, or such for `queue`, `ttft`, `total`",
+            "ends with `deadline_exceeded` after so long; a number is `total`",
+        ),
         deadline_ms,
-        [0, 86_400_001, 1.5, "5"],
+        [0, 86_400_001, 1.5, "5", {"ttft": 0}, {"first": 5}],
         elsewhere="tests/scheduler/test_tenants.py",
     ),
     Case(

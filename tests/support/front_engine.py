@@ -13,13 +13,17 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import httpx
+import msgspec
 
 from octavo.services.frontend.app import create_app
+from octavo.services.frontend.auth import KeyRing
 from octavo.services.frontend.engine_client import EngineClient
 from octavo.services.frontend.grammar_compiler import GrammarCompiler
 from octavo.services.frontend.http_limits import WIRE
 from octavo.services.frontend.parsers.registry import Parsers
 from octavo.services.frontend.service import Service
+from octavo.services.frontend.template_renderer import TemplateRenderer
+from octavo.services.templates.rendering import own_template, rendered_of
 from octavo.shared.config import EngineConfig, ModelInfo, ServerConfig
 from octavo.shared.errors import InvalidRequest
 from octavo.shared.grammar.compiling import GrammarError, compile_grammar, translate, vocabulary
@@ -43,6 +47,7 @@ from octavo.shared.messages import (
     pack_floats,
     unpack,
 )
+from octavo.shared.text.template_job import TemplateConfig, TemplateJob, most_chars
 from octavo.shared.text.tokenizer import Tokenizer
 
 EOS_ID = 2
@@ -197,6 +202,24 @@ class InlineGrammars(GrammarCompiler):
         return checked
 
 
+class InlineTemplates(TemplateRenderer):
+    """Renders in this process: the helper has tests of its own."""
+
+    def __init__(self, tokenizer: Tokenizer, max_model_len: int) -> None:
+        self._config = TemplateConfig(
+            template=tokenizer.chat_template,
+            special_tokens=tokenizer.special_tokens,
+            max_chars=most_chars(max_model_len),
+        )
+        self._own = own_template(self._config)
+
+    async def render(self, job: TemplateJob) -> str:
+        rendered = rendered_of(job, self._own, self._config, len(msgspec.json.encode(job)))
+        if rendered.error is not None:
+            raise InvalidRequest(rendered.error, param=rendered.param)
+        return rendered.text
+
+
 class Frontend:
     """The application with its engine: plain HTTP through `client`, raw ASGI through `open`."""
 
@@ -221,12 +244,22 @@ class Frontend:
         self.engine_client = EngineClient(engine, clock=lambda: self.now)
         self.grammars = InlineGrammars(tokenizer)
         parsers = Parsers.of(
-            self.config.tool_call_parser, self.config.reasoning_parser, tokenizer.template_text
+            self.config.tool_call_parser,
+            self.config.reasoning_parser,
+            tokenizer.chat_template or "",
         )
+        self.templates = InlineTemplates(tokenizer, max_model_len)
         service = Service(
-            self.config, self.model, tokenizer, self.engine_client, self.grammars, parsers
+            self.config,
+            self.model,
+            tokenizer,
+            self.engine_client,
+            self.grammars,
+            self.templates,
+            parsers,
         )
-        self.app = create_app(service)
+        self.keys = KeyRing.of(self.config)
+        self.app = create_app(service, keys=self.keys)
         transport = httpx.ASGITransport(self.app, raise_app_exceptions=False)
         self.client = httpx.AsyncClient(transport=transport, base_url="http://octavo")
 

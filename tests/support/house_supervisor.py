@@ -127,7 +127,7 @@ def connects(port: int) -> str | None:
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
             return connection.recv(100).decode()
-    except ConnectionRefusedError:
+    except (ConnectionRefusedError, ConnectionResetError):  # the queue of a port that closes
         return None
 
 

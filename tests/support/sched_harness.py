@@ -46,8 +46,8 @@ VOCAB = 50
 PEER = b"frontend-0"
 
 
-def limits_of(**changes: int | bool) -> Limits:
-    values: dict[str, int | bool] = {
+def limits_of(**changes: int | bool | float) -> Limits:
+    values: dict[str, int | bool | float] = {
         "num_blocks": 32,
         "block_size": 4,
         "max_model_len": 64,
@@ -65,7 +65,7 @@ def request_id(number: int) -> bytes:
 
 def submit_of(number: int, prompt: list[int], **fields: object) -> Submit:
     """Fields of Submit by their names; everything else goes to SamplingParams."""
-    names = ("priority", "cache_salt", "num_choices", "pooling", "tenant", "deadline")
+    names = ("priority", "cache_salt", "num_choices", "pooling", "tenant", "until", "quota")
     own = {name: fields.pop(name) for name in names if name in fields}
     arrival = fields.pop("arrival_time", float(number))
     params = SamplingParams(**{"max_tokens": 5, **fields})  # type: ignore[arg-type]
@@ -234,11 +234,10 @@ class Harness:
             return False
         self.carry_out()
         filling, backlog = dict(self.life.filling), self.backlog()
-        decodes = int(self.life.slots.wanted().sum()) - self.backlog_of(filling.values())
         plan = self.scheduler.schedule()
         self._read(self.scheduler.take_outputs())
         if plan is not None:
-            self._check_bounds(plan, filling, backlog, decodes)
+            self._check_bounds(plan, filling, backlog)
             self.plans.append(plan)
             self.history.append(plan)
         self.check()
@@ -254,18 +253,18 @@ class Harness:
         computed = [*self.life.slots.computed.tolist(), 0]  # the last: of who has no slot
         return sum(max(len(one.token_ids) - computed[one.slot], 0) for one in requests)
 
-    def _check_bounds(
-        self, plan: StepPlan, filling: dict[int, Request], backlog: int, decodes: int
-    ) -> None:
+    def _check_bounds(self, plan: StepPlan, filling: dict[int, Request], backlog: int) -> None:
         """No step is over the budget; one with decodes takes a share of prompts, never none."""
         limits = self.limits
         rows = dict(zip(unpack(plan.slots).tolist(), unpack(plan.num_tokens).tolist(), strict=True))
         assert sum(rows.values()) <= limits.max_num_batched_tokens
         new = {row.slot for row in plan.new_rows}
         prompts = sum(count for slot, count in rows.items() if slot in new or slot in filling)
+        decodes = sum(rows.values()) - prompts
         if decodes:
             assert prompts <= prefill_share(backlog, limits.prefill_beside_decode)
-        if any(one.slot == slot for slot, one in filling.items()):
+        turn = self.scheduler._planner._turn
+        if any(one.slot == slot and not turn.holds(one) for slot, one in filling.items()):
             assert prompts or decodes >= limits.max_num_batched_tokens
 
     def complete(self) -> bool:

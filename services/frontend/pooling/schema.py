@@ -9,7 +9,6 @@ import msgspec
 from octavo.services.frontend.bounds import (
     PRIORITY_LIMIT,
     Count,
-    Deadline,
     Name,
     PromptList,
     Refused,
@@ -17,6 +16,7 @@ from octavo.services.frontend.bounds import (
     Text,
     UserName,
 )
+from octavo.services.frontend.time_limits import Deadline
 
 MAX_INPUTS = 2048
 """Texts of one request."""

@@ -73,13 +73,7 @@ async def _begin(
     check_common(body)
     logprobs = chat_logprobs(body)
     use = tool_use(body.tools, body.tool_choice, body.parallel_tool_calls)
-    prompt = await chat_prompt(
-        body,
-        service.tokenizer,
-        service.model,
-        tools=use.for_template(),
-        trusts_templates=service.config.trust_request_chat_template,
-    )
+    prompt = await chat_prompt(body, service, use.for_template())
     plan = await chat_plan(body, use, prompt.ids, service)
     asked = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
     sampling = sampling_params(

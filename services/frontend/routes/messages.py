@@ -45,5 +45,5 @@ async def count_tokens(request: Request) -> Response:
     service.check_model(body.model)
     chat = chat_request(body)
     tools = tool_use(chat.tools, chat.tool_choice, chat.parallel_tool_calls).for_template()
-    prompt = await chat_prompt(chat, service.tokenizer, service.model, tools=tools)
+    prompt = await chat_prompt(chat, service, tools)
     return json_response(TokenCount(input_tokens=len(prompt.ids)))

@@ -11,13 +11,11 @@ from starlette.responses import Response
 
 from octavo.services.frontend.openapi import openapi_document
 from octavo.services.frontend.served import JSON, ServedRoute
-from octavo.services.frontend.service import service_of
 
 
 async def openapi(request: Request) -> Response:
-    config = service_of(request).config
     served: tuple[ServedRoute, ...] = request.app.state.served
-    return Response(_encoded(served, bool(config.api_key)), media_type=JSON)
+    return Response(_encoded(served, request.app.state.keys.asks), media_type=JSON)
 
 
 @functools.cache

@@ -38,9 +38,7 @@ async def _ids(body: TokenizeRequest, service: Service) -> list[int]:
     if (body.prompt is None) == (body.messages is None):
         raise InvalidRequest("Give either prompt or messages.", param="prompt")
     if body.prompt is None:
-        trusts = service.config.trust_request_chat_template
-        tools = {"tools": body.tools}
-        return await chat_ids(body, service.tokenizer, tools, trusts_templates=trusts)
+        return await chat_ids(body, service, {"tools": body.tools})
     text, special = body.prompt, body.add_special_tokens is not False
     return await off_loop(len(text), lambda: service.tokenizer.encode(text, special))
 

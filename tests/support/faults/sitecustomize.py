@@ -3,7 +3,8 @@ PYTHONPATH names this folder. The product knows nothing of it.
 
 A request is `cursed` that asks for CURSED tokens. Faults: `die`, `raise`, `memory`: a step with a
 cursed row does so; `memory-once`: the tenth step; `nan`: a cursed row's hidden states are NaN from
-its tenth token on; `illegal`: as `die`, but by a CUDA kernel that reads what it must not.
+its tenth token on; `illegal`: as `die`, but by a CUDA kernel that reads what it must not;
+`ballast`: while a cursed row is computed, all of the GPU's memory is taken but 32 MiB.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ class Curse:
         self._lengths: dict[int, int] = {}
         self._step = 0
         self._plan: list[int] = []
+        self._ballast: Any = None
 
     def execute(self, runner: Any, plan: Any) -> Any:
         import numpy as np
@@ -50,6 +52,13 @@ class Curse:
         import torch
 
         cursed = bool(self._slots & set(self._plan))
+        if FAULT == "ballast":
+            self._ballast = None
+            torch.cuda.empty_cache()
+            if cursed:
+                free, _ = torch.cuda.mem_get_info()
+                size = free - (32 << 20)
+                self._ballast = torch.empty(size, dtype=torch.uint8, device="cuda")
         if FAULT == "memory-once" and self._step == 10:
             raise torch.OutOfMemoryError("injected")
         if cursed and FAULT == "memory":

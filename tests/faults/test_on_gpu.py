@@ -1,0 +1,127 @@
+"""F1g, F3, F9, F10 and F18 on a GPU: `make faults-gpu`.
+
+OCTAVO_TEST_GPU_MODEL names another model than the demo, with its flags:
+"/tmp/llama --load-format dummy --max-model-len 8192".
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import shlex
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fault_checks import report
+from fault_streams import Seen, Streams
+from octavo_server import Server, wait_for
+
+HOOKS = Path(__file__).parents[1] / "support" / "faults"
+MODEL = shlex.split(os.environ.get("OCTAVO_TEST_GPU_MODEL", ""))
+COUNT, TOKENS = 64, 200
+RELOAD_SECONDS = 30.0
+LONG = [number % 1000 + 300 for number in range(6000)]
+
+pytestmark = [pytest.mark.gpu, pytest.mark.timeout(900)]
+Start = Callable[..., Server]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    started: list[Server] = []
+
+    def make(*flags: str, fault: str = "") -> Server:
+        path = os.pathsep.join([str(HOOKS), *filter(None, [os.environ.get("PYTHONPATH")])])
+        server = Server(*MODEL, *flags, env={"PYTHONPATH": path, "OCTAVO_TEST_FAULT": fault})
+        started.append(server)
+        server.wait_ready()
+        return server
+
+    yield make
+    for server in started:
+        if server.process.poll() is None:
+            assert server.stop() == 0, "\n".join(server.lines)
+
+
+def run(server: Server, fault: Callable[[], None] | None = None) -> Streams:
+    streams = Streams(server.url, COUNT, TOKENS)
+    streams.run(fault, at=0.5)
+    assert [one.error for one in streams.seen if not one.done] == [], "\n".join(server.lines)
+    return streams
+
+
+def kill(server: Server, victim: str) -> None:
+    os.kill(server.children()[victim], signal.SIGKILL)
+
+
+def ids(seen: list[Seen]) -> list[list[int]]:
+    return [one.ids for one in seen]
+
+
+def memory_used() -> int:
+    """MiB of the first GPU."""
+    command = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
+    return int(subprocess.run(command, capture_output=True, text=True).stdout.split()[0])
+
+
+@pytest.mark.parametrize("flags", [(), ("--deterministic",)])
+def test_f1g_f3_f18_deaths(start: Start, flags: tuple[str, ...]) -> None:
+    """64 of 64 finish; with --deterministic their ids are those of a run without a death."""
+    idle = memory_used()
+    server = start(*flags)
+    run(server)  # of the prefix cache, the runs that count see the same
+    reference = ids(run(server).seen)
+    for test, victim in (("F1g", "worker-0"), ("F3", "scheduler-0")):
+        streams = run(server, functools.partial(kill, server, victim))
+        report(" ".join([test, *flags]), round(streams.longest_gap, 2), RELOAD_SECONDS, COUNT)
+        assert streams.longest_gap < RELOAD_SECONDS
+        assert not flags or ids(streams.seen) == reference
+        server.wait_idle(30)
+    assert server.stop() == 0
+    wait_for(lambda: memory_used() <= idle, 10)
+
+
+@pytest.mark.skipif(not MODEL, reason="the demo model asks for next to no memory")
+def test_f9_ballast(start: Start) -> None:
+    """A prompt that there is no memory for gets 503; the others a pause, and no process ends."""
+    server = start(fault="ballast")
+    run(server)
+    children = server.children()
+    long: dict[str, Any] = {"prompt": LONG, "max_tokens": 47, "ignore_eos": True}
+    answers: list[tuple[int, bytes]] = []
+
+    def curse() -> None:
+        answers.append(server.request("POST", "/v1/completions", long, timeout=120))
+
+    streams = run(server, curse)
+    status, body = answers[0]
+    assert status == 503 and b"out_of_memory" in body, (status, body)
+    assert server.metric("vllm:failed_steps_total") >= 1 and server.children() == children
+    report("F9", round(streams.longest_gap, 2), 10, COUNT)
+    server.wait_idle(30)
+    long["max_tokens"] = 4  # no curse
+    assert server.request("POST", "/v1/completions", long, timeout=120)[0] == 200
+
+
+def test_f10_illegal_access(start: Start) -> None:
+    """A request that breaks the device each time: it ends, in quarantine, and nobody else."""
+    server = start(fault="illegal")
+    run(server)
+    cursed = {"prompt": "cursed", "max_tokens": 47, "ignore_eos": True}
+    answers = []
+
+    def curse() -> None:
+        status, body = server.request("POST", "/v1/completions", cursed, timeout=300)
+        answers.append((status, b"request_quarantined" in body))
+
+    started = time.monotonic()
+    streams = run(server, curse)
+    assert answers == [(500, True)]
+    report("F10", round(streams.longest_gap, 2), "quarantine", COUNT)
+    print(f"F10 took {time.monotonic() - started:.1f} s")
+    server.wait_idle(60)
