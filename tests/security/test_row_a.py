@@ -1,0 +1,151 @@
+"""Row A: no pickle on any socket, no socket that others reach.
+
+Also CVE-2024-9052, CVE-2024-11041, CVE-2024-50050, CVE-2025-10164, CVE-2025-29783, CVE-2025-30165,
+CVE-2026-3059, CVE-2026-3060, CVE-2026-3989, CVE-2026-14890, CVE-2026-15969, CVE-2026-86793 and
+CVE-2026-93034, which are the first test's flaw in other places.
+"""
+
+from __future__ import annotations
+
+import ast
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zmq
+from security import CHAT, SECRETS, Target, tcp_sockets
+
+from octavo.services.demo.dialogue import CHAT_TEMPLATE as CHATML
+from octavo.shared.config import FRONTEND_SOCKET, WORKER_SOCKET
+
+ROOT = Path(__file__).parent.parent.parent
+MODULES = {
+    *("pickle", "_pickle", "cPickle", "cloudpickle", "dill", "marshal", "shelve", "joblib", "code"),
+    *("multiprocessing", "zipfile", "tarfile", "codeop", "runpy", "imp", "xmlrpc", "telnetlib"),
+}
+NAMES = {"eval", "exec", "compile", "__import__", "execfile", "breakpoint"}
+CALLS = {
+    *("torch.load", "torch.save", "torch.jit.load", "torch.hub.load", "torch.package"),
+    *("yaml.load", "yaml.unsafe_load", "yaml.full_load", "np.load", "numpy.load"),
+    *("os.system", "os.popen", "subprocess.getoutput", "subprocess.getstatusoutput"),
+    *("shutil.unpack_archive", "ctypes.string_at"),
+}
+OBJECTS = ("_object", "_object_list", "send_pyobj", "recv_pyobj", "allow_pickle")
+"""Collectives and sockets that pickle."""
+
+
+def banned(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (one.name for one in node.names if one.name.split(".")[0] in MODULES)
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in MODULES:
+            yield str(node.module)
+        elif isinstance(node, ast.Name) and node.id in NAMES:
+            yield node.id
+        elif isinstance(node, ast.Attribute):
+            name = ast.unparse(node)
+            if name in CALLS or node.attr.endswith(OBJECTS):
+                yield name
+        elif isinstance(node, ast.keyword) and node.arg in ("shell", "allow_pickle"):
+            yield f"{node.arg}="
+        elif isinstance(node, ast.keyword) and node.arg == "trust_remote_code":
+            yield "trust_remote_code="
+
+
+def test_the_list_of_what_is_banned() -> None:
+    paths = [
+        one for room in ("services", "kernels", "shared") for one in (ROOT / room).rglob("*.py")
+    ]
+    found = {str(path): list(banned(ast.parse(path.read_text()))) for path in paths}
+    assert len(paths) > 100
+    assert {path: names for path, names in found.items() if names} == {}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["import pickle", "from marshal import loads", "eval('1')", "f = exec", "torch.load(x)",
+     "run('x', shell=True)", "dist.broadcast_object_list(x)", "socket.recv_pyobj()",
+     "np.load(x, allow_pickle=True)", "yaml.load(x)", "f(trust_remote_code=True)"],
+)  # fmt: skip
+def test_the_list_finds_what_it_is_for(text: str) -> None:
+    assert list(banned(ast.parse(text)))
+
+
+def test_cve_2025_32444_a_pickle_on_an_internal_socket_is_a_malformed_frame(
+    served: Target, tmp_path: Path
+) -> None:
+    """CVE-2024-9053 and its kin: whoever reached the socket ran code."""
+    proof = tmp_path / "proof"
+    command = f"cposix\nsystem\n(S'touch {proof}'\ntR.".encode()
+    [folder] = [one for one in served.folder.iterdir() if one.is_dir()]
+    context = zmq.Context()
+    for name in (FRONTEND_SOCKET, WORKER_SOCKET):
+        peer = context.socket(zmq.DEALER)
+        peer.setsockopt(zmq.LINGER, 500)
+        peer.connect(f"ipc://{folder / name}")
+        for payload in (command, b"\x80\x04" + command, b"\xc7\x10\x01" + command):
+            peer.send(payload)
+            peer.send_multipart([payload, payload])
+        peer.close()
+    context.term()
+    assert served.complete()["choices"]
+    assert not proof.exists()
+    assert any("malformed" in line for line in served.server.lines)
+
+
+def test_cve_2025_30202_one_tcp_port_and_it_is_the_public_one(served: Target) -> None:
+    """CVE-2025-30202, CVE-2026-7301: sockets on all interfaces. CVE-2025-47277: a TCPStore."""
+    served.complete()
+    listening = [one for one in tcp_sockets(served.tree()) if one.listens]
+    assert {one.local for one in listening} == {served.server.port}
+
+
+def test_cve_2026_115912_no_handle_of_shared_memory_is_ours_to_forge(served: Target) -> None:
+    for pid in served.tree():
+        maps = Path(f"/proc/{pid}/maps").read_text()
+        assert "/dev/shm" not in maps and "memfd:" not in maps.replace("memfd:oneapi", "")
+
+
+def test_sockets_are_for_our_user_alone(served: Target) -> None:
+    entries = list(served.folder.iterdir())
+    folders = [one for one in entries if one.is_dir()]
+    admin = [one for one in entries if stat.S_ISSOCK(one.stat().st_mode)]
+    assert [stat.S_IMODE(one.stat().st_mode) for one in folders] == [0o700]
+    assert [stat.S_IMODE(one.stat().st_mode) for one in admin] == [0o600]
+    assert len(entries) == 2
+
+
+def test_secrets_are_in_no_command_line_and_no_childs_environment(served: Target) -> None:
+    supervisor, *others = served.tree()
+    assert len(others) >= 4  # with the helpers
+    for pid in (supervisor, *others):
+        command = Path(f"/proc/{pid}/cmdline").read_bytes().decode()
+        assert not [secret for secret in SECRETS if secret in command]
+    for pid in others:
+        environment = Path(f"/proc/{pid}/environ").read_bytes().decode()
+        assert not [secret for secret in SECRETS if secret in environment]
+        assert "OCTAVO_API_KEY" not in environment
+
+
+def test_two_frontends_share_the_port(hostile: Target) -> None:
+    assert {"frontend-0", "frontend-1"} <= set(hostile.server.children())
+    listening = [one for one in tcp_sockets(hostile.tree()) if one.listens]
+    assert {one.local for one in listening} == {hostile.server.port}
+
+
+def test_cve_2026_41523_no_check_is_an_assert(hostile: Target) -> None:
+    """python -O takes those away."""
+    chat: dict[str, Any] = {
+        "messages": [{"role": "user", "content": "What is 12 + 30?"}],
+        "chat_template": CHATML,
+        "temperature": 0,
+    }
+    answer = hostile.post(CHAT, **chat)
+    assert "42" in answer.json["choices"][0]["message"]["content"]
+    assert hostile.post(CHAT, **chat, top_p=7).status == 400
+    assert hostile.post(CHAT, key=None, **chat).status == 401
+    constrained = hostile.post(CHAT, **chat, structured_outputs={"choice": ["yes", "no"]})
+    assert constrained.json["choices"][0]["message"]["content"] in ("yes", "no")
+    assert not any("Traceback" in line for line in hostile.server.lines)

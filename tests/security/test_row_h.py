@@ -1,0 +1,163 @@
+"""Row H: HTTP as nobody's client writes it. Without a key, nothing but the probes is open."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from security import COMPLETIONS, KEYS, Target
+
+from octavo.services.frontend.app import SERVED
+from octavo.services.frontend.http_limits import LimitedHttpProtocol
+from octavo.services.frontend.server import create_server
+
+PUBLIC = {"/health", "/health/live", "/health/ready"}
+MODELS = "/v1/models"
+
+
+def request(
+    line: str, *headers: str, body: str = "", host: str | None = "Host: x", key: str = ""
+) -> bytes:
+    """One request, in bytes; the connection is closed after it."""
+    fields = [*([host] if host else []), *headers, "Connection: close"]
+    if key:
+        fields.append(f"Authorization: Bearer {key}")
+    return "\r\n".join([line, *fields, "", body]).encode("latin-1")
+
+
+def first(path: str) -> str:
+    return f"GET {path} HTTP/1.1"
+
+
+CHUNKED = "Transfer-Encoding: chunked"
+HIDDEN = "GET /v1/models HTTP/1.1\r\nHost: x\r\n\r\n"
+SMUGGLED: dict[str, bytes] = {
+    "dots": request(first("/health/../v1/models")),
+    "encoded dots": request(first("/health/%2e%2e/v1/models")),
+    "encoded slash": request(first("/health%2f..%2fv1%2fmodels")),
+    "twice encoded": request(first("/health%252f..%252fv1%252fmodels")),
+    "two slashes": request(first("//v1/models")),
+    "a slash behind": request(first("/v1/models/")),
+    "backslash": request(first("/health\\..\\v1\\models")),
+    "semicolon": request(first("/v1/models;/health")),
+    "parameter": request(first("/health;x=/v1/models")),
+    "query": request(first("/v1/models?path=/health")),
+    "fragment": request(first("/v1/models#/health")),
+    "capitals": request(first("/V1/MODELS")),
+    "nul": request(first("/v1/models%00/health")),
+    "dot": request(first("/./v1/models")),
+    "overlong": request(first("/health/%c0%ae%c0%ae/v1/models")),
+    "fullwidth": request(first("/health/\xef\xbc\x8e/v1/models")),
+    "absolute": request(first("http://x/v1/models")),
+    "absolute, of another host": request(first("http://x/health/../v1/models")),
+    "host is a path": request(first(MODELS), host="Host: x/health?"),
+    "host with user": request(first(MODELS), host="Host: a@b/health#"),
+    "two hosts": request(first(MODELS), "Host: x/health"),
+    "no host": request(first(MODELS), host=None),
+    "original url": request(first(MODELS), "X-Original-URL: /health"),
+    "rewrite url": request(first(MODELS), "X-Rewrite-URL: /health"),
+    "forwarded": request(first(MODELS), "X-Forwarded-For: 127.0.0.1", "X-Forwarded-Host: x"),
+    "prefix": request(first(MODELS), "X-Forwarded-Prefix: /health", "Forwarded: for=127.0.0.1"),
+    "root path": request(first(MODELS), "X-Script-Name: /health", "Script-Name: /health"),
+    "method override": request(first(MODELS), "X-HTTP-Method-Override: OPTIONS"),
+    "length and chunks": request(
+        "POST /v1/models HTTP/1.1", "Content-Length: 4", CHUNKED, body="0\r\n\r\n" + HIDDEN
+    ),
+    "two lengths": request(
+        "POST /v1/models HTTP/1.1", "Content-Length: 0", "Content-Length: 50", body=HIDDEN
+    ),
+    "strange chunks": request(
+        "POST /v1/models HTTP/1.1", "Transfer-Encoding: xchunked", body="0\r\n\r\n" + HIDDEN
+    ),
+    "folded header": request(first(MODELS), "Transfer-Encoding:\r\n chunked", body=HIDDEN),
+    "space before colon": request(first(MODELS), "Content-Length : 50", body=HIDDEN),
+    "bad chunk size": request("POST /v1/models HTTP/1.1", CHUNKED, body="-1\r\n" + HIDDEN),
+    "bad chunk end": request("POST /v1/models HTTP/1.1", CHUNKED, body="1\r\nZXX0\r\n\r\n"),
+    "old protocol": b"GET /v1/models\r\n\r\n",
+    "strange protocol": request("GET /v1/models HTTP/9.9"),
+    "empty key": request(first(MODELS), "Authorization: Bearer "),
+    "two keys": request(first(MODELS), "Authorization: Bearer x", "x-api-key: x"),
+    "key and more": request(first(MODELS), f"Authorization: Bearer {KEYS[0]} x"),
+    "key in the query": request(first(f"{MODELS}?api_key={KEYS[0]}")),
+    "key with nul": request(first(MODELS), f"Authorization: Bearer {KEYS[0]}\x00"),
+}
+
+
+def statuses(data: bytes) -> list[int]:
+    parts = data.split(b"HTTP/1.1 ")[1:]
+    return [int(part[:3]) for part in parts]
+
+
+@pytest.mark.parametrize("name", SMUGGLED)
+def test_cve_2026_48746_no_spelling_gets_past_the_key(served: Target, name: str) -> None:
+    """CVE-2026-48710 (a path from the Host header), PYSEC-2026-248, CVE-2026-24206 and
+    CVE-2026-24207 (another path to the same)."""
+    answer = served.raw(SMUGGLED[name])
+    assert b'"object":"list"' not in answer
+    assert set(statuses(answer)) <= {400, 401, 405, 501}, answer
+    assert served.call("GET", MODELS).status == 200
+
+
+def test_cve_2025_63389_every_route_asks_for_a_key(served: Target) -> None:
+    for route in SERVED:
+        for method in (*route.methods, "OPTIONS", "HEAD", "PUT"):
+            path = route.path.replace("{model:path}", "demo").replace("{response_id}", "x")
+            status = served.call(method, path, key=None).status
+            assert (status == 401) == (route.path not in PUBLIC), (method, path)
+    for path in ("/openapi.json", "/docs", "/redoc", "/", "/admin", "/debug", "/../etc/passwd"):
+        assert served.call("GET", path, key=None).status == 401
+
+
+def test_cve_2025_59425_keys_are_compared_in_constant_time() -> None:
+    folder = Path(create_server.__code__.co_filename).parent
+    texts = [path.read_text() for path in folder.rglob("*.py")]
+    assert any("compare_digest" in text for text in texts)
+
+
+def test_cve_2025_48956_headers_have_bounds(served: Target) -> None:
+    large = request(first("/health"), "X-Large: " + "a" * (1 << 20))
+    many = request(first("/health"), *(f"X-{number}: a" for number in range(5000)))
+    long = request(first("/health?" + "a" * (1 << 20)))
+    for data in (large, many, long):
+        began = time.monotonic()
+        assert set(statuses(served.raw(data))) <= {400}
+        assert time.monotonic() - began < 5
+    resident = _resident(served)
+    served.raw(request(first("/health"), "X-Large: " + "a" * (64 << 20)))
+    assert _resident(served) - resident < 16 << 20
+
+
+def _resident(served: Target) -> int:
+    pid = served.server.children()["frontend-0"]
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096
+
+
+def test_cve_2025_23310_a_body_in_many_chunks(served: Target) -> None:
+    """CVE-2025-23311, CVE-2025-23317, CVE-2025-23319 and CVE-2025-23320: chunks on the stack."""
+    body = '{"prompt": "a", "max_tokens": 1}' + " " * 50_000
+    chunks = "".join(f"1\r\n{character}\r\n" for character in body) + "0\r\n\r\n"
+    line = f"POST {COMPLETIONS} HTTP/1.1"
+    answer = served.raw(request(line, CHUNKED, body=chunks, key=KEYS[0]), seconds=20)
+    assert statuses(answer) in ([200], [499], [])  # the client has closed its side
+    huge = request(line, CHUNKED, body="ffffffffffffffff\r\nx", key=KEYS[0])
+    assert set(statuses(served.raw(huge))) <= {400, 499}
+    assert served.complete()["choices"]
+
+
+def test_cve_2025_43859_the_parser_is_a_strict_one() -> None:
+    """h11 let a chunk end in anything. Ours is llhttp."""
+    config = create_server(lambda *_: None).config  # type: ignore[arg-type]
+    assert config.http is LimitedHttpProtocol
+    assert not config.ws or config.ws == "none"
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/../../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "/v1/models/../../../etc/passwd",
+     "/v1/models/%2e%2e%2f%2e%2e%2fetc%2fpasswd", "/v1/responses/..%2f..%2fetc%2fpasswd"],
+)  # fmt: skip
+def test_cve_2026_24208_no_path_is_a_files(served: Target, path: str) -> None:
+    """CVE-2026-47627 likewise."""
+    answer = served.raw(request(first(path), key=KEYS[0]))
+    assert statuses(answer) == [404] and b"root:" not in answer

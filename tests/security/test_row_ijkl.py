@@ -1,0 +1,181 @@
+"""Rows I to L: nothing goes out, nothing is told, nothing is left, nothing is shipped."""
+
+from __future__ import annotations
+
+import random
+import re
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+from security import CHAT, COMPLETIONS, KEYS, LEAKS, SECRETS, Target, tcp_sockets
+
+from octavo.services.frontend.app import SERVED
+
+ROOT = Path(__file__).parent.parent.parent
+CANARY = "canary-prompt-8e1f77"
+HI = [{"role": "user", "content": "Hi"}]
+
+
+def test_cve_2026_24779_no_request_makes_the_server_connect(served: Target) -> None:
+    """CVE-2025-6242, CVE-2026-25960, CVE-2026-0599 and CVE-2026-63764 (redirects); CVE-2026-100650,
+    CVE-2026-130686 and CVE-2026-105760 (what it then keeps)."""
+    with socket.create_server(("127.0.0.1", 0)) as trap:
+        trap.setblocking(False)
+        url = f"http://127.0.0.1:{trap.getsockname()[1]}/x.png"
+        parts: list[Any] = [
+            {"type": "image_url", "image_url": {"url": url}},
+            {"type": "image_url", "image_url": url},
+            {"type": "input_image", "image_url": url},
+            {"type": "input_audio", "input_audio": {"data": url, "format": "wav"}},
+            {"type": "video_url", "video_url": {"url": url}},
+            {"type": "file", "file": {"file_id": url}},
+            {"type": "image", "source": {"type": "url", "url": url}},
+        ]
+        for part in parts:
+            messages = [{"role": "user", "content": [part]}]
+            answer = served.post(CHAT, messages=messages)
+            assert answer.status == 400 and "content" in answer.error["param"]
+            for path in ("/v1/messages", "/v1/responses"):
+                asked = served.post(
+                    path, messages=messages, input=messages, max_tokens=1, model="demo"
+                )
+                assert asked.status == 400
+        schema = {"$ref": url, "$schema": url, "$id": url}
+        served.post(CHAT, messages=HI, structured_outputs={"json": schema}, max_tokens=1)
+        served.post("/v1/responses", input="Hi", previous_response_id=url, max_output_tokens=1)
+        _no_connection(trap)
+        assert {one.local for one in tcp_sockets(served.tree())} == {served.server.port}
+
+
+def test_cve_2026_116176_a_request_id_is_no_address(served: Target) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as trap:
+        trap.setblocking(False)
+        address = f"127.0.0.1:{trap.getsockname()[1]}"
+        for name in ("X-Request-Id", "X-Data-Parallel-Rank", "Referer", "Origin", "X-Callback"):
+            for value in (f"http://{address}/", f"tcp://{address}", f"___prefill_addr_{address}"):
+                headers = {name: value}
+                body = {"prompt": "a", "max_tokens": 1}
+                assert served.call("POST", COMPLETIONS, body, headers).status == 200
+        params = {"remote_host": "127.0.0.1", "remote_port": trap.getsockname()[1]}
+        refused = served.post(COMPLETIONS, prompt="a", kv_transfer_params=params)
+        assert refused.error["param"] == "kv_transfer_params"
+        _no_connection(trap)
+
+
+def _no_connection(trap: socket.socket) -> None:
+    time.sleep(0.1)
+    try:
+        trap.accept()
+    except BlockingIOError:
+        return
+    raise AssertionError("the server connected")
+
+
+BAD: list[tuple[str, Any]] = [
+    (COMPLETIONS, b"\xff\xfe"),
+    (COMPLETIONS, b"[]"),
+    (COMPLETIONS, {"prompt": CANARY, "temperature": CANARY}),
+    (COMPLETIONS, {"prompt": [CANARY, 1]}),
+    (COMPLETIONS, {"prompt": "a", "stop": [CANARY * 100]}),
+    (COMPLETIONS, {"prompt": "a", "structured_outputs": {"regex": "("}}),
+    (COMPLETIONS, {"prompt": "a", "structured_outputs": {"grammar": "start: x"}}),
+    (COMPLETIONS, {"prompt": "a", "structured_outputs": {"json": {"type": 5}}}),
+    (COMPLETIONS, {"prompt": "a", "response_format": {"type": []}}),
+    (COMPLETIONS, {"prompt": "a " * 5000}),
+    (CHAT, {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}),
+    (CHAT, {"messages": HI, "tools": [{"type": "function", "function": {"name": "a b"}}]}),
+    (CHAT, {"messages": HI, "tool_choice": "required"}),
+    (CHAT, {"messages": [{"role": "tool", "content": None, "tool_calls": [{"function": 5}]}]}),
+    (CHAT, {"messages": [{"role": "assistant", "tool_calls": [{"function": {"arguments": "{"}}]}]}),
+    (CHAT, {"messages": HI, "chat_template": "{{ x"}),
+    ("/detokenize", {"tokens": [2**63]}),
+    ("/v1/messages", {"messages": [{"role": "user", "content": [{"type": "image"}]}]}),
+    ("/v1/responses", {"input": [{"type": "nothing"}]}),
+    ("/v1/embeddings", {"input": CANARY}),
+    ("/v1/models/" + "x" * 3000, b""),
+]
+
+
+def test_cve_2026_22778_errors_tell_nothing_of_the_server(served: Target) -> None:
+    """CVE-2026-54236: and not in what had been overlooked."""
+    for path, body in BAD:
+        answer = served.call("POST", path, body)
+        assert 400 <= answer.status < 500, (path, body, answer.data)
+        assert answer.error["message"] and len(answer.data) < 2000
+        assert not LEAKS.search(answer.data.decode()), answer.data
+
+
+def odd_requests(rng: random.Random) -> list[bytes]:
+    letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+    found = []
+    for number in range(300):
+        word = "".join(rng.choices(letters, k=rng.randrange(1, 12)))
+        method = rng.choice(["GET", "POST", "PROPFIND", "PURGE", "TRACE", word.upper(), word])
+        path = rng.choice([f"/{word}", f"/v1/{word}", f"/v1/models/{word}", f"/{number}/{word}"])
+        head = f"{method} {path} HTTP/1.1\r\nHost: {word}\r\nX-Request-Id: {word}\r\n"
+        key = f"Authorization: Bearer {KEYS[number % 2]}\r\n"
+        found.append(f"{head}{key}User-Agent: {word}\r\nConnection: close\r\n\r\n".encode())
+    return found
+
+
+def test_pysec_2026_4325_labels_are_of_closed_sets(served: Target) -> None:
+    def series() -> set[str]:
+        lines = served.metrics().splitlines()
+        return {re.sub(r" \S+$", "", line) for line in lines if not line.startswith("#")}
+
+    served.complete()
+    before = series()
+    for data in odd_requests(random.Random(1)):
+        answer = served.raw(data)
+        assert answer.split(b" ")[1:2] in ([b"404"], [b"405"], [b"400"]), (data, answer)
+    for name in ("user", "model", "cache_salt", "request_id"):
+        served.call("POST", COMPLETIONS, {"prompt": "a", "max_tokens": 1, name: "strange-name"})
+    assert series() == before
+
+
+def test_prompts_and_keys_are_not_logged(served: Target) -> None:
+    fields = {"prompt": CANARY, "max_tokens": 2}
+    for more in ({}, {"n": 99}, {"stream": True}, {"echo": True}, {"temperature": CANARY}):
+        served.call("POST", COMPLETIONS, {**fields, **more})
+    served.post(CHAT, messages=[{"role": "user", "content": CANARY}], max_tokens=2)
+    served.post(COMPLETIONS, key=KEYS[0] + "x", prompt=CANARY)
+    served.call("POST", COMPLETIONS, f'{{"prompt": "{CANARY}"'.encode())
+    for body in (b"\x00", CANARY.encode()):
+        served.raw(b"POST /v1/completions HTTP/1.1\r\n" + CANARY.encode() + b"\r\n\r\n" + body)
+    printed = "\n".join(served.server.lines)
+    assert not [secret for secret in (CANARY, *SECRETS) if secret in printed]
+
+
+def test_cve_2026_94627_nothing_is_left_of_what_was_refused(served: Target) -> None:
+    """CVE-2026-94625: and the server says that it is well because it is."""
+    for path, body in BAD:
+        served.call("POST", path, body)
+    served.wait_idle()
+    assert served.call("GET", "/health").status == 200
+    assert served.complete()["choices"]
+
+
+def test_cve_2026_54232_one_index_and_no_payloads() -> None:
+    """LiteLLM's PYSEC-2026-2: code in a .pth file, run at every start."""
+    texts = [ROOT / "pyproject.toml", ROOT / "Makefile", *(ROOT / "deploy").rglob("*")]
+    for path in texts:
+        if path.is_file():
+            assert "extra-index-url" not in path.read_text(errors="replace"), path
+    for room in ("services", "kernels", "shared"):
+        kinds = {path.suffix for path in (ROOT / room).rglob("*") if path.is_file()}
+        assert not kinds & {".pth", ".pkl", ".pt", ".bin", ".so", ".pickle"}, kinds
+
+
+def test_cve_2026_92972_no_route_writes_files_or_routes(served: Target) -> None:
+    """CVE-2026-7302: names of uploads. CVE-2026-111391: a debugger that evaluates."""
+    assert {method for route in SERVED for method in route.methods}.isdisjoint({"PUT", "PATCH"})
+    form = (
+        b'--x\r\nContent-Disposition: form-data; name="file"; filename="../../x"\r\n\r\na\r\n--x--'
+    )
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    for path in ("/v1/files", "/v1/audio/transcriptions", "/upload", "/route", "/debug"):
+        for method in ("PUT", "POST"):
+            assert served.call(method, path, form, headers).status == 404
+    assert served.call("POST", COMPLETIONS, form, headers).status == 400
