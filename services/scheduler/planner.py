@@ -193,7 +193,8 @@ class Planner:
         running = sorted(self._life.running.values(), key=lambda one: one.order, reverse=True)
         victims = [one for one in running if self._yields(one, request)]
         most = self._life.kv.pool.num_free + sum(len(one.block_ids) for one in victims)
-        if most < self._limits.blocks_for(len(request.token_ids)) - len(hits):
+        spare = self._limits.spare_blocks if len(victims) < len(running) else 0
+        if most < self._limits.blocks_for(len(request.token_ids)) - len(hits) + spare:
             return False
         for victim in victims:
             if not self._yields(victim, request):

@@ -70,7 +70,8 @@ class Draft:
         self._appends[slot] = (index, block)
 
     def drop(self, slot: int) -> None:
-        """The slot's request will run no longer."""
+        """The slot's request will run no longer, even if this step was to be its first."""
+        self.new_rows = [row for row in self.new_rows if row.slot != slot]
         num_tokens = int(self.num_tokens[slot])
         self.budget += num_tokens
         self.prompts -= num_tokens if slot in self._filling else 0

@@ -6,7 +6,7 @@ import numpy as np
 from sched_harness import Harness, limits_of, submit_of
 
 from octavo.services.scheduler.tenants import Tenants
-from octavo.shared.messages import Until
+from octavo.shared.messages import Until, pack
 
 
 def test_a_small_tenant_does_not_wait_for_a_large_one() -> None:
@@ -36,6 +36,18 @@ def test_two_that_want_all_get_half_each() -> None:
     assert min(done) > 20 and max(done) <= 1.2 * min(done)
     harness.drain()
     assert not len(harness.life.tenants)
+
+
+def test_who_gives_way_in_the_step_of_its_admission_is_not_in_it() -> None:
+    harness = Harness(limits_of(max_num_seqs=2))
+    for number in (0, 1):
+        harness.submit(submit_of(number, [number, 1], max_tokens=3, tenant="first"))
+    harness.submit(submit_of(2, [2, 1], max_tokens=3, tenant="second"))
+    harness.life.tenants.charge(np.array([1]), np.array([9]))
+    plan = harness.scheduler.schedule()
+    assert plan is not None
+    assert len({row.slot for row in plan.new_rows}) == len(plan.new_rows) == 2
+    assert [row.token_ids for row in plan.new_rows] == [pack([0, 1]), pack([2, 1])]
 
 
 PARTS = (range(100), range(100, 200))

@@ -234,7 +234,9 @@ class Harness:
             return False
         self.carry_out()
         filling, backlog = dict(self.life.filling), self.backlog()
+        running = list(self.life.running.values())
         plan = self.scheduler.schedule()
+        backlog += sum(len(one.token_ids) for one in running if one.slot < 0 and not one.over)
         self._read(self.scheduler.take_outputs())
         if plan is not None:
             self._check_bounds(plan, filling, backlog)
