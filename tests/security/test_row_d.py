@@ -119,6 +119,7 @@ def beside_a_bomb(served: Target) -> tuple[list[float], list[tuple[int, float]]]
         thrower.join()
 
 
+@pytest.mark.slow  # a ratio of times is no test where others use the machine
 def test_cve_2026_115911_a_bomb_harms_no_stream(hostile: Target) -> None:
     """GHSA-542m-9234-8gvf: one render kept all others waiting, on every endpoint."""
     gaps(hostile)
