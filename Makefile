@@ -7,7 +7,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 MAKEFLAGS += --no-builtin-rules
 .DEFAULT_GOAL := help
-.PHONY: help install serve test faults faults-gpu test-gpu check size docs bench bench-gpu links clean
+.PHONY: help install serve test faults soak faults-gpu test-gpu check size docs bench bench-gpu links clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -43,6 +43,9 @@ test: $(INSTALLED)  ## the tests that need no GPU
 
 faults: $(INSTALLED)  ## kill, freeze and poison a server under streams (part of `make test`)
 	$(RUN) -m pytest -s tests/faults $(ARGS)
+
+soak: $(INSTALLED)  ## the long ones: random faults, overload, clients that hang (OCTAVO_TEST_SOAK=minutes)
+	$(RUN) -m pytest -s -m slow tests/faults $(ARGS)
 
 faults-gpu: $(INSTALLED)  ## the same where one GPU is
 	$(RUN) -m pytest -s -m gpu tests/faults $(ARGS)

@@ -1,15 +1,53 @@
-"""Log lines: time, process, level, text. Prompts, outputs and keys are never logged."""
+"""Log lines: time, process, level, text. Prompts, outputs and keys are never logged.
+
+Where nothing can be written (a full disk behind the log file), work goes on without the lines; how
+many were lost is told with the first that can be written again.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import sys
 
 
 def setup_logging(process: str, level: str = "INFO") -> None:
     """Send this process's log to standard error, one line a record."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = LogHandler(sys.stderr.fileno())
     handler.setFormatter(
         logging.Formatter(f"%(asctime)s {process} %(levelname)s %(message)s", "%H:%M:%S")
     )
     logging.basicConfig(level=level, handlers=[handler], force=True)
+
+
+class LogHandler(logging.Handler):
+    """Writes to a file descriptor, without a buffer that could not be emptied at the end."""
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__()
+        self._descriptor = descriptor
+        self._lost = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            text = self.format(record)
+        except Exception:
+            self.handleError(record)
+            return
+        if self._lost:
+            text = f"({self._lost} log lines could not be written)\n{text}"
+        try:
+            os.write(self._descriptor, f"{text}\n".encode(errors="replace"))
+            self._lost = 0
+        except OSError:
+            self._lost += 1
+
+
+def say(line: str) -> None:
+    """Print for whoever started the command; a standard output that takes nothing is no error."""
+    try:
+        print(line, flush=True)
+    except OSError:
+        with contextlib.suppress(OSError):  # what is buffered would fail again at the exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,11 +1,14 @@
-"""uvicorn's HTTP protocol with limits on a request's head: bytes, fields and time.
+"""uvicorn's HTTP protocol with limits: a request's head in bytes, fields and time, and how long a
+client may leave its answer unread.
 
-Without them a client that sends headers for ever, or not at all, holds memory or a connection.
+Without them a client that sends headers for ever, or reads nothing, holds memory or a connection.
 """
 
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 
 import msgspec
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -16,6 +19,11 @@ from octavo.shared.errors import InvalidRequest
 MAX_HEAD_BYTES = 64 * 1024
 MAX_HEADER_FIELDS = 100
 HEAD_TIMEOUT = 10.0
+STALL_TIMEOUT = 60.0
+"""Seconds in which a client has to take some of what waits for it."""
+RESET = struct.pack("ii", 1, 0)
+SEND_BUFFER = 256 * 1024
+"""Bytes that the kernel keeps for a client that does not read; else it would be megabytes."""
 WIRE = "octavo.wire"
 """Key of the scope: this protocol, for responses that write to its transport themselves."""
 
@@ -26,14 +34,27 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     _in_head = False
     _head_bytes = 0
     _head_timer: asyncio.TimerHandle | None = None
+    _stall_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        connection = transport.get_extra_info("socket")
+        if connection is not None:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         self._start_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_head()
+        self._end_stall()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._stall_timer = self.loop.call_later(STALL_TIMEOUT, self._cut_off)
+
+    def resume_writing(self) -> None:
+        self._end_stall()
+        super().resume_writing()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -80,6 +101,18 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
+
+    def _end_stall(self) -> None:
+        if self._stall_timer is not None:
+            self._stall_timer.cancel()
+            self._stall_timer = None
+
+    def _cut_off(self) -> None:
+        """By a reset: the kernel would go on offering its buffer for many minutes."""
+        connection = self.transport.get_extra_info("socket")
+        if connection is not None:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        self.transport.abort()
 
     def _head_expired(self) -> None:
         self.transport.close()

@@ -24,6 +24,7 @@ from octavo.services.supervisor.signals import StopRequested, StopSignals
 from octavo.services.supervisor.systemd import Notifier
 from octavo.shared.config import ModelInfo, ServerConfig
 from octavo.shared.errors import StartError
+from octavo.shared.log import say
 from octavo.shared.process import ENGINE_GONE
 
 log = logging.getLogger(__name__)
@@ -170,7 +171,7 @@ class Supervisor:
         model, url = self._plan.model, tcp.url(self._listener)
         self._ready_line = line = ready_line(self._server, model, url, facts, seconds)
         self._told = "ready"
-        print(line, flush=True)
+        say(line)
         self._notifier.ready(line)
 
     def _drain_patience(self) -> float:

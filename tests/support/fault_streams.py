@@ -45,6 +45,8 @@ class Seen:
     error: str | None = None
     gap: float = 0.0
     begun: bool = False
+    first: float = 0.0
+    """Seconds to the first event."""
 
     @property
     def outcome(self) -> tuple[Any, ...]:
@@ -71,33 +73,34 @@ class Streams:
     def longest_gap(self) -> float:
         return max(one.gap for one in self.seen)
 
-    def run(self, fault: Callable[[], None] | None = None, at: float = 0.5) -> list[Seen]:
+    def run(self, fault: Callable[[], object] | None = None, at: float = 0.5) -> list[Seen]:
         """`fault` happens once `at` of all tokens have come."""
         asyncio.run(self._run(fault, at))
         return self.seen
 
-    async def _run(self, fault: Callable[[], None] | None, at: float) -> None:
+    async def _run(self, fault: Callable[[], object] | None, at: float) -> None:
         async with httpx.AsyncClient(timeout=120, limits=CONNECTIONS) as client:
-            tasks = [asyncio.create_task(self._one(client, i)) for i in range(len(self.seen))]
+            tasks = [asyncio.create_task(self.one(client, i)) for i in range(len(self.seen))]
             while fault is not None and self.progress < at and not all(t.done() for t in tasks):
                 await asyncio.sleep(0.005)
             if fault is not None:
                 await asyncio.to_thread(fault)
             await asyncio.gather(*tasks)
 
-    async def _one(self, client: httpx.AsyncClient, number: int) -> None:
+    async def one(self, client: httpx.AsyncClient, number: int) -> None:
         seen, body = self.seen[number], body_of(number, self._max_tokens)
+        began = time.monotonic()
         try:
             async with client.stream("POST", f"{self._url}/v1/completions", json=body) as answer:
                 if answer.status_code != 200:
                     seen.error = (await answer.aread()).decode()
                     return
                 seen.begun = True
-                await self._read(answer, seen)
+                await self._read(answer, seen, began)
         except httpx.HTTPError as error:
             seen.error = repr(error)
 
-    async def _read(self, answer: httpx.Response, seen: Seen) -> None:
+    async def _read(self, answer: httpx.Response, seen: Seen, began: float) -> None:
         last = time.monotonic()
         async for line in answer.aiter_lines():
             if line == "data: [DONE]":
@@ -105,6 +108,7 @@ class Streams:
             elif line.startswith("data: "):
                 now = time.monotonic()
                 seen.gap, last = max(seen.gap, now - last), now
+                seen.first = seen.first or now - began
                 _take(json.loads(line[6:]), seen)
 
 

@@ -13,7 +13,9 @@ import importlib.abc
 import importlib.util
 import os
 import sys
+import time
 from collections.abc import Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -81,6 +83,12 @@ class Curse:
         return hidden
 
 
+def jump(path: str) -> None:
+    """OCTAVO_TEST_CLOCK: a file of seconds by which the wall clock is wrong."""
+    right = time.time
+    time.time = lambda: right() + float(Path(path).read_text() or 0)
+
+
 def patch(module: ModuleType) -> None:
     runner = module.ModelRunner
     curse = Curse(runner)
@@ -111,3 +119,5 @@ class Finder(importlib.abc.MetaPathFinder):
 
 if FAULT and any("octavo.services.worker" in word for word in sys.orig_argv):
     sys.meta_path.insert(0, Finder())
+if "OCTAVO_TEST_CLOCK" in os.environ:
+    jump(os.environ["OCTAVO_TEST_CLOCK"])
