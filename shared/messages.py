@@ -3,7 +3,8 @@
 Numbers travel column-wise: a `bytes` field documented as `int32[n]` is the array's little-endian
 memory (`pack` and `unpack`). Four crossings, in the order of a request's life:
 
-    frontend  -> scheduler   ToScheduler   Hello | Submit | Abort | MetricsQuery
+    frontend  -> scheduler   ToScheduler   Hello | Submit | Abort | MetricsQuery |
+                                           HttpCounts
     scheduler -> worker      ToWorker      Adopt | StepPlan | PrepareGrammar | DropGrammar | Stop
     worker    -> scheduler   FromWorker    WorkerReady | GrammarReady | StepResult | StepFailed
     scheduler -> frontend    ToFrontend    Outputs | EngineStats | MetricsText
@@ -22,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from octavo.shared.grammar.spec import GrammarSpec
+from octavo.shared.http_counts import RouteCounts
 from octavo.shared.keys import Quota
 from octavo.shared.pooling import PoolingParams
 from octavo.shared.sampling import SamplingParams
@@ -142,7 +144,16 @@ class MetricsQuery(Message):
     query_id: int
 
 
-ToScheduler: TypeAlias = Hello | Submit | Abort | MetricsQuery
+class HttpCounts(Message):
+    """What the frontend has counted since its start: by route, and the seconds of all (`fine`
+    int[22]: by FINE_SECONDS)."""
+
+    routes: list[RouteCounts]
+    fine: list[int]
+    seconds: float
+
+
+ToScheduler: TypeAlias = Hello | Submit | Abort | MetricsQuery | HttpCounts
 
 
 # --- scheduler -> worker --------------------------------------------------------------------
@@ -219,6 +230,8 @@ class WorkerReady(Message):
     rank: int
     num_blocks: int
     epoch: int = 0
+    phases: dict[str, float] = {}
+    """Seconds of its start."""
 
 
 class PromptLogprobs(Item):
@@ -250,6 +263,10 @@ class StepResult(Message):
     prompt_logprobs: list[PromptLogprobs] = []
     forward_seconds: float = 0.0
     pooled: list[PooledRow] = []
+    graph: bool = False
+    """It ran as a captured graph."""
+    compilations: int = 0
+    """Kernels compiled since the start was over."""
 
 
 class StepFailed(Message):

@@ -34,6 +34,8 @@ GO = b"go"
 LOST_WORKERS = b"lost workers"
 LOST_FRONTEND = b"lost "
 """Supervisor to scheduler; followed by the frontend's name."""
+RESTARTS = b"restarts "
+"""Supervisor to scheduler; followed by JSON: how often each role was started again."""
 ALIVE_INTERVAL = 1.0
 """Seconds."""
 RETIRE = signal.SIGUSR2

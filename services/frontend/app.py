@@ -22,6 +22,7 @@ from octavo.services.frontend.edge import (
     on_http_error,
     on_octavo_error,
 )
+from octavo.services.frontend.http_counts import CountingLayer
 from octavo.services.frontend.inbox import ClientGone
 from octavo.services.frontend.peers import Peers
 from octavo.services.frontend.pooling.replies import (
@@ -190,4 +191,5 @@ def create_app(
     app.state.replays = replays = Replays(peers.index)
     silence = service.config.sse_keep_alive_interval
     app.state.keys = keys = keys or KeyRing.of(service.config)
-    return Edge(ResumeLayer(app, replays, peers, silence), keys)
+    edge = Edge(ResumeLayer(app, replays, peers, silence), keys)
+    return CountingLayer(edge, service.engine.http, [one.path for one in SERVED])

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol
 
+from octavo.services.frontend.http_counts import HttpCounter
 from octavo.services.frontend.inbox import Inbox, Stream
 from octavo.services.frontend.terms import Terms
 from octavo.shared.errors import EngineDead
@@ -74,6 +75,7 @@ class EngineClient:
         self._num_queries = 0
         self._last_seen: float | None = None
         self._sending: set[asyncio.Task[None]] = set()
+        self.http = HttpCounter()
         self.stats: EngineStats | None = None
         self.closing = False
         self.seen = asyncio.Event()
@@ -192,6 +194,7 @@ class EngineClient:
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._queries[query] = answer
         try:
+            await self._spoke.send(self.http.message())
             await self._spoke.send(MetricsQuery(query_id=query))
             async with asyncio.timeout(METRICS_TIMEOUT):
                 return await answer
@@ -281,6 +284,7 @@ class EngineClient:
         """Signs of life to the engine, and an end to requests that it has forgotten."""
         while True:
             await self._spoke.send(Hello())
+            await self._spoke.send(self.http.message())
             await asyncio.sleep(HELLO_INTERVAL)
             if self._live and self._silence() > self._dead_seconds:
                 self._fail_all("The engine has stopped answering.")

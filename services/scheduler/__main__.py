@@ -6,6 +6,7 @@ import hashlib
 import os
 import queue
 
+import msgspec
 import zmq
 
 from octavo.services.scheduler.engine import Engine
@@ -15,7 +16,7 @@ from octavo.services.scheduler.wakeups import Wakeups
 from octavo.services.scheduler.worker_group import Joined, WorkerGroup
 from octavo.shared.config import FRONTEND_SOCKET, WORKER_SOCKET, EngineConfig, ProcessConfig
 from octavo.shared.messages import FromWorker, ToFrontend, ToScheduler, ToWorker
-from octavo.shared.process import LOST_FRONTEND, LOST_WORKERS, Child, run_child
+from octavo.shared.process import LOST_FRONTEND, LOST_WORKERS, RESTARTS, Child, run_child
 from octavo.shared.transport import Hub
 
 LINGER_MS = 1000
@@ -32,7 +33,7 @@ def main(child: Child) -> None:
     wakeups.watch(workers.socket)
     if (joined := _joined(group, wakeups)) is not None:
         wakeups.watch(frontends.socket)
-        _serve(child, Limits.of(config, joined.num_blocks), frontends, group, wakeups)
+        _serve(child, joined, frontends, group, wakeups)
     group.stop()
     workers.socket.close(linger=LINGER_MS)
     frontends.socket.close(linger=LINGER_MS)
@@ -51,15 +52,17 @@ def _joined(group: WorkerGroup, wakeups: Wakeups) -> Joined | None:
 
 def _serve(
     child: Child,
-    limits: Limits,
+    joined: Joined,
     frontends: Hub[ToFrontend, ToScheduler],
     group: WorkerGroup,
     wakeups: Wakeups,
 ) -> None:
     engine_config = child.config.server.engine
+    limits = Limits.of(child.config, joined.num_blocks)
     epoch = child.config.epoch
     scheduler = Scheduler(limits, fingerprint(engine_config), model_name(child.config), epoch=epoch)
     engine = Engine(scheduler, frontends, group)
+    scheduler.metrics.own.start_seconds = joined.phases
     news: queue.SimpleQueue[bytes] = queue.SimpleQueue()
 
     def on_news(line: bytes) -> None:
@@ -83,6 +86,8 @@ def _serve(
 def _tell(engine: Engine, line: bytes) -> None:
     if line == LOST_WORKERS:
         engine.lost_workers()
+    elif line.startswith(RESTARTS):
+        engine.restarts(msgspec.json.decode(line.removeprefix(RESTARTS), type=dict[str, int]))
     elif line.startswith(LOST_FRONTEND):
         engine.lost_frontend(line.removeprefix(LOST_FRONTEND))
 

@@ -13,6 +13,7 @@ from octavo.shared.messages import (
     EngineStats,
     GrammarReady,
     Hello,
+    HttpCounts,
     MetricsQuery,
     MetricsText,
     Outputs,
@@ -81,6 +82,8 @@ class Engine:
                 self._frontends.send(peer, MetricsText(query_id=message.query_id, text=text))
             case Hello():
                 self._greet(peer)
+            case HttpCounts():
+                self._scheduler.metrics.http.note(peer, message)
 
     def _greet(self, peer: bytes) -> None:
         if peer not in self._known:
@@ -91,6 +94,11 @@ class Engine:
         """It has ended: nobody waits for its requests."""
         self._known.discard(peer)
         self._scheduler.abort_all(peer)
+        self._scheduler.metrics.http.leave(peer)
+
+    def restarts(self, counts: dict[str, int]) -> None:
+        """How often processes of each role were started again."""
+        self._scheduler.metrics.own.set_to("process_restarts", counts)
 
     def lost_workers(self) -> None:
         """No plan goes out until others have come."""
@@ -111,6 +119,7 @@ class Engine:
                 case Joined():
                     log.info("workers are here: what ran is computed again")
                     self._scheduler.replay(message.num_blocks)
+                    self._scheduler.metrics.own.start_seconds = message.phases
                     self._stats_due = self._clock()
         return outputs
 

@@ -194,12 +194,13 @@ class Lifecycle:
         for other in self.gate.leave(request):
             self._queue(other)
         self.trials.leave(request)
+        tenant = self.tenants.name(request.tenant)
         if self.requests.pop(request.request_id, None) is not None:
             self.tenants.leave(request.tenant)
             if request.quota is not None:
                 self.quotas.leave(request.quota, request.num_outputs)
         self.refuse(request.peer, request.request_id, reason, stop_id, error, refusal)
-        self.metrics.on_finish(request, reason)
+        self.metrics.on_finish(request, reason, tenant)
 
     def refuse(
         self,
@@ -211,6 +212,8 @@ class Lifecycle:
         refusal: Refusal | None = None,
     ) -> None:
         """Tell a frontend that a request is over, whether or not it was ever known here."""
+        if error is not None:
+            self.metrics.on_error(error)
         message = refusal.message if refusal else MESSAGES[error] if error else None
         finished = Finished(
             request_id=request_id,

@@ -16,7 +16,9 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from octavo.services.scheduler.histogram import Histogram, one_two_five
+from octavo.services.scheduler.http_page import HttpPage
 from octavo.services.scheduler.limits import Limits
+from octavo.services.scheduler.own_metrics import OwnMetrics
 from octavo.services.scheduler.request import Request
 from octavo.shared.messages import EngineStats
 
@@ -55,8 +57,11 @@ COUNTERS: dict[str, str] = {
     "prefix_cache_queries": "Tokens looked up in the prefix cache.",
     "prefix_cache_hits": "Tokens found in the prefix cache.",
     "num_preemptions": "Requests preempted.",
-    "worker_restarts": "Groups of workers that took over from one that died.",
-    "failed_steps": "Steps that could not be computed and were tried again.",
+    "external_prefix_cache_queries": "Tokens looked up in a cache of other servers: none.",
+    "external_prefix_cache_hits": "Tokens found there.",
+    "mm_cache_queries": "Images looked up: none.",
+    "mm_cache_hits": "Images found.",
+    "corrupted_requests": "Requests whose logits were not numbers.",
 }
 FINISH_REASONS = ("stop", "length", "abort", "error", "repetition")
 IDLE = EngineStats(step=0, running=0, waiting=0, blocks_used=0, blocks_total=0)
@@ -78,12 +83,16 @@ class Metrics(Collector):
         self._finished: collections.Counter[str] = collections.Counter()
         self._rejected: collections.Counter[str] = collections.Counter()
         self._stats = IDLE
+        self._cached_blocks = 0
+        self.own = OwnMetrics(self._labels)
+        self.http = HttpPage()
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
-    def text(self, stats: EngineStats) -> bytes:
-        """Prometheus text format, gauges from `stats`."""
-        self._stats = stats
+    def text(self, stats: EngineStats, cached_blocks: int = 0) -> bytes:
+        """Prometheus text format, gauges from `stats`; so many blocks, used or not, may be found by
+        later prompts."""
+        self._stats, self._cached_blocks = stats, cached_blocks
         return generate_latest(self._registry)
 
     def on_step(self, num_tokens: int) -> None:
@@ -95,12 +104,6 @@ class Metrics(Collector):
 
     def on_preemption(self) -> None:
         self._counts["num_preemptions"] += 1
-
-    def on_worker_restart(self) -> None:
-        self._counts["worker_restarts"] += 1
-
-    def on_failed_step(self) -> None:
-        self._counts["failed_steps"] += 1
 
     def on_rejection(self, bound: str) -> None:
         self._rejected[bound] += 1
@@ -118,9 +121,15 @@ class Metrics(Collector):
         observe("time_to_first_token_seconds", request.first_token_time - request.arrival_time)
         observe("request_prefill_kv_computed_tokens", request.prompt_len - cached)
 
-    def on_finish(self, request: Request, reason: str) -> None:
+    def on_error(self, code: str) -> None:
+        """A request is refused, or ends with this error."""
+        self.own.add("request_errors", code)
+        self._counts["corrupted_requests"] += code == "numerical_error"
+
+    def on_finish(self, request: Request, reason: str, tenant: str) -> None:
         """Every request that was accepted ends here, once, with its slot given back."""
         self._finished[reason] += 1
+        self._note_tenant(request, self.own.tenant(tenant))
         observe, params, last = self._observe, request.sampling, request.token_time
         observe("request_prompt_tokens", request.prompt_len)
         observe("request_generation_tokens", request.num_outputs)
@@ -143,11 +152,25 @@ class Metrics(Collector):
             interval = decode / (request.num_outputs - 1)
             observe("request_time_per_output_token_seconds", interval)
 
+    def _note_tenant(self, request: Request, name: str) -> None:
+        self.own.add("tenant_requests", name)
+        self.own.add("tenant_tokens", name, request.num_outputs)
+        if request.answered:
+            waited = request.admitted_time - request.arrival_time
+            self.own.add("tenant_queue_seconds", name, waited)
+
     def collect(self) -> Iterator[Metric]:
         yield from self._gauges()
         yield from self._counters()
+        yield from self.own.families(self._blocks())
+        yield from self.http.families()
         for name, (help_text, _) in HISTOGRAMS.items():
             yield self._histograms[name].family(f"vllm:{name}", self._labels, help_text)
+
+    def _blocks(self) -> dict[str, float]:
+        stats = self._stats
+        free = stats.blocks_total - stats.blocks_used
+        return {"used": stats.blocks_used, "free": free, "findable": self._cached_blocks}
 
     def _gauges(self) -> Iterator[Metric]:
         stats = self._stats
@@ -171,6 +194,9 @@ class Metrics(Collector):
             "external_kv_transfer": 0,
         }
         yield self._counter("prompt_tokens_by_source", "Prompt tokens.", "source", sources)
+        where = {"device": cached, "host": 0, "p2p": 0, "disk": 0, "external_unspecified": 0}
+        text = "Prompt tokens reused."
+        yield self._counter("prompt_tokens_cached_by_source", text, "source", where)
         finished = {reason: self._finished[reason] for reason in FINISH_REASONS}
         yield self._counter("request_success", "Requests ended.", "finished_reason", finished)
         rejected = CounterMetricFamily(

@@ -155,8 +155,9 @@ class Scheduler:
         if num_blocks < self._limits.num_blocks:
             raise RuntimeError(f"{num_blocks} KV blocks where {self._limits.num_blocks} were")
         life = self._life
+        running = len(life.running)
         life.replay([rider for flight in life.flights for rider in life.riders(flight)], died=True)
-        self._metrics.on_worker_restart()
+        self._metrics.own.add("replayed_requests", "workers", running)
 
     def fail(self, failed: StepFailed) -> None:
         """A plan could not be computed: what runs begins again, those of the plan on trial."""
@@ -164,7 +165,8 @@ class Scheduler:
         accused = self._life.riders(flights[0]) if flights else []
         log.warning("a step of %d requests failed", len(accused))
         self._life.replay(accused, died=False, memory=failed.memory)
-        self._metrics.on_failed_step()
+        self._metrics.own.add("failed_steps")
+        self._metrics.own.add("replayed_requests", "step", len(accused))
 
     def update(self, result: StepResult) -> list[tuple[bytes, Outputs]]:
         """Take in the oldest plan's result; returns what to tell each frontend.
@@ -178,13 +180,18 @@ class Scheduler:
         flight = flights.popleft()
         if len(flight.slots) * 4 != len(result.token_ids):
             raise RuntimeError(f"the result of step {result.step} has another number of rows")
-        self._time(flight)
+        self._time(flight, result)
         self._updater.apply(flight, result)
         return self.take_outputs()
 
-    def _time(self, flight: Flight) -> None:
+    def _time(self, flight: Flight, result: StepResult) -> None:
         now, before = self._life.clock(), self._last_result
         self._last_result = now
+        # Behind another step, it waited for that one's end first.
+        seconds = now - before if flight.follows else result.forward_seconds
+        own = self._metrics.own
+        own.on_step(seconds, flight.prompts, flight.decodes, result.graph)
+        own.set_to("compilations", {"": result.compilations})
         if flight.follows and flight.decodes:
             self._life.guard.observe(now - before, flight.prompts)
             if flight.together is not None:
@@ -208,4 +215,8 @@ class Scheduler:
 
     def metrics_text(self) -> bytes:
         """Prometheus text format."""
-        return self._metrics.text(self.stats())
+        return self._metrics.text(self.stats(), len(self._life.kv.cache))
+
+    @property
+    def metrics(self) -> Metrics:
+        return self._metrics

@@ -78,6 +78,10 @@ class Tenants:
         for number in costs.nonzero()[0].tolist():
             self._counters[number] += float(costs[number]) / self._weights[number]
 
+    def name(self, number: int) -> str:
+        """Of a tenant with requests."""
+        return self._names.get(number, "")
+
     def had(self, number: int) -> float:
         """The counter."""
         return self._counters[number]

@@ -7,7 +7,7 @@ once all its ranks have said so.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -31,9 +31,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Joined:
-    """A group is there. `num_blocks`: KV blocks that every rank has."""
+    """A group is there. `num_blocks`: KV blocks that every rank has. `phases`: seconds of the
+    start of the rank that was last."""
 
     num_blocks: int
+    phases: dict[str, float] = field(default_factory=dict)
 
 
 class WorkerGroup:
@@ -89,7 +91,7 @@ class WorkerGroup:
             return None
         self.present = True
         self.start_over()
-        return Joined(min(self._num_blocks.values()))
+        return Joined(min(self._num_blocks.values()), ready.phases)
 
     def _counted(self, answer: GrammarReady) -> GrammarReady | None:
         """The answer of all, once the last rank has given its own."""

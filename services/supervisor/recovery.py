@@ -12,9 +12,11 @@ import signal
 import time
 from collections.abc import Callable, Iterable
 
+import msgspec
+
 from octavo.services.supervisor.children import ChildProcess
 from octavo.services.supervisor.group import Event, Group, Plan
-from octavo.shared.process import GO, LOST_FRONTEND, LOST_WORKERS, RETIRE, Status
+from octavo.shared.process import GO, LOST_FRONTEND, LOST_WORKERS, RESTARTS, RETIRE, Status
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +44,8 @@ class Recovery:
         self._listen_fd = listen_fd
         self._clock = clock
         self._restarts: collections.deque[float] = collections.deque()
+        self.restarts: collections.Counter[str] = collections.Counter()
+        """By role."""
         self.num_restarts = 0
         """Processes that died and were started again."""
 
@@ -62,6 +66,8 @@ class Recovery:
         if status.state == "ready":
             child.info = status.info
             child.tell(GO)
+            if child.role == "scheduler" and self.restarts:
+                self._tell_restarts()
             seconds = self._clock() - child.started
             log.info("%s is ready after %.1f s", child.name, seconds)
             if child.role == "frontend":
@@ -95,7 +101,9 @@ class Recovery:
     def _died(self, child: ChildProcess, how: str) -> None:
         if not child.doomed:
             log.error("%s %s; starting it again", child.name, how)
+            self.restarts[child.role] += 1
             self._spend()
+            self._tell_restarts()
         match child.role:
             case "frontend":
                 self._group.tell("scheduler", LOST_FRONTEND + child.config.peer.encode())
@@ -105,6 +113,9 @@ class Recovery:
                 self._group.start(self._plan.process("scheduler", 0))
             case "worker":
                 self._end_workers()
+
+    def _tell_restarts(self) -> None:
+        self._group.tell("scheduler", RESTARTS + msgspec.json.encode(self.restarts))
 
     def _end_workers(self) -> None:
         """The others are of no use. The next group starts when all have let go of the devices."""

@@ -19,6 +19,7 @@ class CompileCounter:
         """Triton's cache."""
         self.serving = False
         """Set when the start is over: a compilation makes somebody wait from then on."""
+        self.while_serving = 0
         self._next: Any = None
 
     def install(self) -> None:
@@ -34,6 +35,7 @@ class CompileCounter:
         else:
             self.compiled.append(str(metadata["name"]))
             if self.serving:
+                self.while_serving += 1
                 log.warning("kernel %s was compiled while serving", self.compiled[-1])
         if self._next is not None:
             self._next(metadata=metadata, cache_hit=cache_hit, **details)

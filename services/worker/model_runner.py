@@ -36,6 +36,8 @@ class Launched:
     started: float
     pooled: Pooled | None = None
     """On a server that pools."""
+    graph: bool = False
+    """Its forward pass is a captured graph."""
 
 
 class ModelRunner:
@@ -95,7 +97,8 @@ class ModelRunner:
                 self.prefixes.admit(row)
         rows = self.table.resolve(plan)
         hidden = self.forward(rows)
-        return Launched(plan.step, rows, self.sampler.sample(hidden, rows), started)
+        sampled = self.sampler.sample(hidden, rows)
+        return Launched(plan.step, rows, sampled, started, graph=hidden.captured)
 
     def forward(self, rows: Rows) -> Hidden:
         groups = self._groups(rows)
@@ -109,8 +112,9 @@ class ModelRunner:
         else:
             given = self.model.forward(self.inputs.input_ids[: shape.tokens], batch)
         if shape.narrows:
-            return Hidden(given)
-        return Hidden(self.inputs.of_samples(given, rows), given if rows.whole else None)
+            return Hidden(given, captured=captured is not None)
+        every = given if rows.whole else None
+        return Hidden(self.inputs.of_samples(given, rows), every, captured is not None)
 
     def _groups(self, rows: Rows) -> list[PrefixGroup]:
         """Rows of a decode batch that attend together to what they share."""

@@ -13,10 +13,13 @@ class Phases:
         self._clock = clock
         self._begun = self._last = clock()
         self._parts: list[str] = []
+        self.seconds: dict[str, float] = {}
+        """By phase."""
 
     def end(self, name: str, detail: str = "") -> None:
         seconds = self._clock() - self._last
         self._last += seconds
+        self.seconds[name] = seconds
         self._parts.append(f"{name} {seconds:.1f}{detail and f' ({detail})'}")
 
     def __str__(self) -> str:

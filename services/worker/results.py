@@ -14,9 +14,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import torch
 
+from octavo.services.worker.compile_counter import CompileCounter
 from octavo.services.worker.model_runner import Launched
 from octavo.services.worker.sampler import LogprobTensors, PromptPart, Sampled
 from octavo.shared.config import WORKER_SOCKET
@@ -48,7 +50,8 @@ class Copying:
 class ResultSender:
     """`put` from the main thread; its thread owns its socket."""
 
-    def __init__(self, directory: Path, device: torch.device) -> None:
+    def __init__(self, directory: Path, device: torch.device, counter: CompileCounter) -> None:
+        self._counter = counter
         self._on_gpu = device.type == "cuda"
         self._queue: queue.SimpleQueue[Copying | StepFailed | None] = queue.SimpleQueue()
         self._num_put = self._num_sent = self._last_sent = 0
@@ -80,11 +83,14 @@ class ResultSender:
         self._queue.put(None)
         self._thread.join()
 
+    def _result(self, copying: Copying) -> StepResult:
+        return msgspec.structs.replace(finish(copying), compilations=self._counter.while_serving)
+
     def _run(self, directory: Path) -> None:
         spoke: Spoke[StepResult | StepFailed, Any] = Spoke(directory, WORKER_SOCKET, PEER, ToWorker)
         try:
             while (copying := self._queue.get()) is not None:
-                spoke.send(finish(copying) if isinstance(copying, Copying) else copying)
+                spoke.send(self._result(copying) if isinstance(copying, Copying) else copying)
                 self._num_sent += 1
             spoke.close()
         except Exception:
@@ -144,6 +150,7 @@ def finish(copying: Copying) -> StepResult:
         ],
         forward_seconds=time.monotonic() - launched.started,
         pooled=pooled,
+        graph=launched.graph,
     )
 
 

@@ -37,6 +37,8 @@ class Hidden:
     """[>= k, H]: of the tokens that sample, in order."""
     every: torch.Tensor | None = None
     """[>= T, H]: of all tokens, where `Rows.whole`."""
+    captured: bool = False
+    """By a CUDA graph."""
 
 
 @dataclass

@@ -58,7 +58,7 @@ def main(child: Child, phases: Phases) -> None:
         spoke: Spoke[WorkerReady, ToWorker] = Spoke(
             directory, WORKER_SOCKET, f"rank-{rank}".encode(), ToWorker, strict=True
         )
-        here = WorkerReady(rank=rank, num_blocks=num_blocks, epoch=child.config.epoch)
+        here = WorkerReady(rank, num_blocks, child.config.epoch, phases.seconds)
         spoke.send(here)
         child.ready(
             compiled=counter.compiled, from_cache=counter.from_cache, cache=counter.directory
@@ -66,7 +66,7 @@ def main(child: Child, phases: Phases) -> None:
         counter.serving = True
         if rank == 0:  # the others do the same beside it
             log.info("%s", f"{phases}; {counter}" if counter.directory else phases)
-        results = ResultSender(directory, runner.device) if rank == 0 else None
+        results = ResultSender(directory, runner.device, counter) if rank == 0 else None
         trace = child.config.server.engine.trace if rank == 0 else None
         alone = child.config.server.engine.tensor_parallel_size == 1
         serving = TracedRunner(runner, trace) if trace else runner

@@ -1,0 +1,116 @@
+"""What vLLM has no name for, under `octavo:`: where time goes, what was survived, who had what.
+
+Counted as vLLM's are (`metrics`); tenants are few names, whatever clients send.
+"""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Iterator, Mapping
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+
+from octavo.services.scheduler.histogram import Histogram
+
+MAX_TENANTS = 100
+"""With a series each; those that come later are counted together."""
+OTHERS = "(others)"
+SHORT = (0.001, 0.002, 0.003, 0.004, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1)
+STEP_BUCKETS = (*SHORT, 0.2, 0.5, 1.0, 2.5)
+PROCESSES = ("frontend", "scheduler", "worker")
+ERRORS = (
+    *("constraint_error", "deadline_exceeded", "internal_error", "numerical_error"),
+    *("out_of_memory", "overloaded", "rate_limited", "request_quarantined", "too_long"),
+)
+
+COUNTERS: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    "steps": ("Steps, by what was in them.", "kind", ("decode", "prefill", "mixed")),
+    "graph_steps": ("Steps that ran as a captured CUDA graph, or not.", "graph", ("yes", "no")),
+    "engine_seconds": (
+        "Seconds of steps in workers (device), and of planning and reading them (scheduler).",
+        "part",
+        ("device", "scheduler"),
+    ),
+    "request_errors": ("Requests ended by an error, by its code.", "code", ERRORS),
+    "process_restarts": ("Processes that died and were started again.", "process", PROCESSES),
+    "replayed_requests": (
+        "Requests computed again from their ids, by why.",
+        "cause",
+        ("workers", "step"),
+    ),
+    "failed_steps": ("Steps that could not be computed and were tried again.", "", ("",)),
+    "compilations": ("Kernels compiled while serving: somebody waited.", "", ("",)),
+    "tenant_tokens": ("Tokens generated, by tenant.", "tenant", ()),
+    "tenant_requests": ("Requests ended, by tenant.", "tenant", ()),
+    "tenant_queue_seconds": ("Seconds that requests waited for a slot.", "tenant", ()),
+}
+"""name -> (help, label, its values from the start)."""
+
+
+class OwnMetrics:
+    """`add` counts; `families` are what Prometheus is told."""
+
+    def __init__(self, labels: Mapping[str, str]) -> None:
+        self._labels = dict(labels)
+        self._counts: dict[str, collections.Counter[str]] = {
+            name: collections.Counter(dict.fromkeys(values, 0))
+            for name, (_, _, values) in COUNTERS.items()
+        }
+        self._step_seconds = Histogram(STEP_BUCKETS)
+        self._tenants: set[str] = set()
+        self.start_seconds: dict[str, float] = {}
+        """Of the workers, by phase."""
+
+    def add(self, name: str, value: str = "", amount: float = 1) -> None:
+        self._counts[name][value] += amount  # type: ignore[assignment]
+
+    def set_to(self, name: str, values: Mapping[str, int]) -> None:
+        """Counted elsewhere."""
+        self._counts[name].update(
+            {value: number - self._counts[name][value] for value, number in values.items()}
+        )
+
+    def tenant(self, name: str) -> str:
+        """The label's value."""
+        shown = name or "(none)"
+        if shown not in self._tenants and len(self._tenants) >= MAX_TENANTS:
+            return OTHERS
+        self._tenants.add(shown)
+        return shown
+
+    def on_step(self, seconds: float, prompts: int, decodes: int, graph: bool) -> None:
+        """`seconds`: of the workers; so many tokens of prompts and of other rows."""
+        kind = "decode" if not prompts else "mixed" if decodes else "prefill"
+        self.add("steps", kind)
+        self.add("graph_steps", "yes" if graph else "no")
+        self.add("engine_seconds", "device", seconds)
+        self._step_seconds.observe(seconds)
+
+    def families(self, blocks: Mapping[str, float]) -> Iterator[Metric]:
+        for name, (text, label, _) in COUNTERS.items():
+            yield self._counter(name, text, label)
+        yield self._step_seconds.family(
+            "octavo:step_duration_seconds", self._labels, "Seconds of a step in the workers."
+        )
+        yield self._gauge(
+            "kv_blocks", "KV blocks; of used and free ones, those findable are cached.", blocks
+        )
+        yield self._gauge(
+            "start_seconds", "Seconds of the workers' start.", self.start_seconds, "phase"
+        )
+
+    def _counter(self, name: str, text: str, label: str) -> Metric:
+        labels = [*self._labels, label] if label else list(self._labels)
+        family = CounterMetricFamily(f"octavo:{name}", text, labels=labels)
+        for value, number in self._counts[name].items():
+            family.add_metric([*self._labels.values(), value][: len(labels)], number)
+        return family
+
+    def _gauge(
+        self, name: str, text: str, values: Mapping[str, float], label: str = "state"
+    ) -> Metric:
+        family = GaugeMetricFamily(f"octavo:{name}", text, labels=[*self._labels, label])
+        for value, number in values.items():
+            family.add_metric([*self._labels.values(), value], number)
+        return family

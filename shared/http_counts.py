@@ -1,0 +1,58 @@
+"""What a frontend counts of its HTTP, and how the counts of several become one page.
+
+The names and buckets are those of prometheus-fastapi-instrumentator, which vLLM's dashboards read.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Iterable
+
+import msgspec
+
+SECONDS = (0.1, 0.5, 1.0)
+FINE = (0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 1.5, 2, 2.5, 3, 3.5, 4, 4.5, 5, 7.5, 10)
+FINE_SECONDS = (*FINE, 30, 60)
+
+
+class RouteCounts(msgspec.Struct, array_like=True):
+    """Of one handler and method. `buckets` int[4]: by seconds, not cumulated."""
+
+    handler: str
+    method: str
+    statuses: dict[str, int] = {}
+    buckets: list[int] = msgspec.field(default_factory=lambda: [0] * (len(SECONDS) + 1))
+    seconds: float = 0.0
+    received: int = 0
+    """Bytes of request bodies, as announced."""
+    sent: int = 0
+    """Bytes of answers' bodies."""
+
+    @property
+    def number(self) -> int:
+        return sum(self.buckets)
+
+    def note(self, status: int, seconds: float, received: int, sent: int) -> None:
+        group = f"{status // 100}xx"
+        self.statuses[group] = self.statuses.get(group, 0) + 1
+        self.buckets[bisect.bisect_left(SECONDS, seconds)] += 1
+        self.seconds += seconds
+        self.received += received
+        self.sent += sent
+
+    def add(self, other: RouteCounts) -> None:
+        for group, number in other.statuses.items():
+            self.statuses[group] = self.statuses.get(group, 0) + number
+        self.buckets = [one + two for one, two in zip(self.buckets, other.buckets, strict=True)]
+        self.seconds += other.seconds
+        self.received += other.received
+        self.sent += other.sent
+
+
+def summed(counts: Iterable[RouteCounts]) -> list[RouteCounts]:
+    """One for each handler and method, sorted."""
+    found: dict[tuple[str, str], RouteCounts] = {}
+    for one in counts:
+        known = found.setdefault((one.handler, one.method), RouteCounts(one.handler, one.method))
+        known.add(one)
+    return [found[name] for name in sorted(found)]
