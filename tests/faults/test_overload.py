@@ -63,6 +63,12 @@ def test_f14_slowloris(start: Start, reference: list[Seen]) -> None:
     server.wait_idle()
 
 
+def whole(number: int) -> dict[str, object]:
+    body = body_of(number, TOKENS) | {"stream": False}
+    del body["stream_options"]
+    return body
+
+
 class OpenLoop:
     """Requests at a rate, whatever becomes of them."""
 
@@ -89,7 +95,7 @@ class OpenLoop:
     async def _one(self, client: httpx.AsyncClient, number: int) -> None:
         began = time.monotonic()
         try:
-            answer = await client.post(self._url, json={**body_of(number, TOKENS), "stream": False})
+            answer = await client.post(self._url, json=whole(number))
         except httpx.HTTPError as error:
             self.odd.append(repr(error))
             return
