@@ -66,7 +66,7 @@ def test_f9_a_request_that_fails_alone(
     report(f"F9-{fault}", round(streams.longest_gap, 2), 10)
     assert outcomes(seen) == outcomes(reference)
     assert server.children() == children
-    assert server.metric("vllm:failed_steps_total") >= 1
+    assert server.metric("octavo:failed_steps_total") >= 1
     if fault == "memory":  # of the other the log has the traceback
         before.check()
 
@@ -78,7 +78,7 @@ def test_f9_one_step_out_of_memory_fails_nobody(
     before = Footprint(server)
     seen = Streams(server.url, COUNT, TOKENS).run()
     assert outcomes(seen) == outcomes(reference)
-    assert server.metric("vllm:failed_steps_total") == 1
+    assert server.metric("octavo:failed_steps_total") == 1
     before.check()
 
 

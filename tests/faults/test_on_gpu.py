@@ -101,7 +101,7 @@ def test_f9_ballast(start: Start) -> None:
     streams = run(server, curse)
     status, body = answers[0]
     assert status == 503 and b"out_of_memory" in body, (status, body)
-    assert server.metric("vllm:failed_steps_total") >= 1 and server.children() == children
+    assert server.metric("octavo:failed_steps_total") >= 1 and server.children() == children
     report("F9", round(streams.longest_gap, 2), 10, COUNT)
     server.wait_idle(30)
     long["max_tokens"] = 4  # no curse

@@ -12,6 +12,7 @@ from typing import Any
 from security import CHAT, COMPLETIONS, KEYS, LEAKS, SECRETS, Target, tcp_sockets
 
 from octavo.services.frontend.app import SERVED
+from octavo.services.frontend.http_counts import METHODS
 
 ROOT = Path(__file__).parent.parent.parent
 CANARY = "canary-prompt-8e1f77"
@@ -123,7 +124,7 @@ def odd_requests(rng: random.Random) -> list[bytes]:
 def test_pysec_2026_4325_labels_are_of_closed_sets(served: Target) -> None:
     def series() -> set[str]:
         lines = served.metrics().splitlines()
-        return {re.sub(r" \S+$", "", line) for line in lines if not line.startswith("#")}
+        return {re.sub(r" \S+$", "", line) for line in lines if not line.startswith(("#", "http_"))}
 
     served.complete()
     before = series()
@@ -133,6 +134,10 @@ def test_pysec_2026_4325_labels_are_of_closed_sets(served: Target) -> None:
     for name in ("user", "model", "cache_salt", "request_id"):
         served.call("POST", COMPLETIONS, {"prompt": "a", "max_tokens": 1, name: "strange-name"})
     assert series() == before
+    told = "\n".join(line for line in served.metrics().splitlines() if line.startswith("http_"))
+    assert set(re.findall(r'handler="([^"]*)"', told)) <= {one.path for one in SERVED} | {"none"}
+    assert set(re.findall(r'method="([^"]*)"', told)) <= METHODS | {"OTHER"}
+    assert set(re.findall(r'status="([^"]*)"', told)) <= {"2xx", "4xx", "5xx"}
 
 
 def test_prompts_and_keys_are_not_logged(served: Target) -> None:

@@ -38,5 +38,5 @@ def test_an_address_that_is_not_ours(host: str) -> None:
 
 
 def test_the_example_file_is_valid() -> None:
-    example = Path(__file__).parent.parent.parent / "deploy" / "octavo.toml"
+    example = Path(__file__).parent.parent.parent / "deploy" / "systemd" / "octavo.toml"
     assert parse_file(example)["max_model_len"] == 32768

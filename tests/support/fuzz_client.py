@@ -75,7 +75,7 @@ def _judge(request: FuzzRequest, answer: bytes) -> tuple[str, str | None]:
 
 
 def _fault(request: FuzzRequest, status: str, kind: str, body: bytes) -> str | None:
-    if b'"deadline_exceeded"' in body:
+    if b'"code":"deadline_exceeded"' in body:
         return (
             None if b"deadline" in request.head() + request.body else "a deadline never asked for"
         )
