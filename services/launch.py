@@ -17,6 +17,7 @@ usage: octavo serve [MODEL] [flags]    serve a model over HTTP (octavo serve --h
        octavo compile [MODEL] [flags]  compile the kernels that serving with these flags needs
        octavo run-batch -i FILE -o FILE [MODEL | --url URL] [flags]
                                        answer a file of requests (octavo run-batch --help)
+       octavo plan [MODEL] [flags]     what memory it takes, and whether it fits
        octavo admin COMMAND            ask a running server (octavo admin --help)
        octavo --version
 """
@@ -38,6 +39,8 @@ def run(argv: list[str], environ: Mapping[str, str]) -> int:
             return answer_batch(rest, environ)
         case ["admin", *rest]:
             return administer(rest)
+        case ["plan", *rest]:
+            return plan_memory(rest, environ)
         case ["--version" | "version"]:
             print(f"octavo {VERSION}")
             return 0
@@ -118,6 +121,13 @@ def administer(argv: list[str]) -> int:
     except StartError as error:
         explain(error)
         return error.exit_code
+
+
+def plan_memory(argv: list[str], environ: Mapping[str, str]) -> int:
+    """`octavo plan`: 0 it fits, 1 it does not, 2 bad settings."""
+    from octavo.services.plan.command import plan
+
+    return plan(argv, environ)
 
 
 def _leave_when_told(code: int) -> None:

@@ -34,8 +34,19 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "octavo.services.supervisor",
         "octavo.shared",
     ),
+    "octavo.services.plan": (
+        "octavo.services.plan",
+        "octavo.services.supervisor",
+        # What a worker reads and reckons before it needs torch.
+        "octavo.services.worker.checkpoint",
+        "octavo.services.worker.encoder_config",
+        "octavo.services.worker.memory",
+        "octavo.services.worker.model_config",
+        "octavo.shared",
+    ),
     "octavo.services.launch": (
         "octavo.services.batch",
+        "octavo.services.plan",
         "octavo.services.supervisor",
         "octavo.shared",
     ),
@@ -49,6 +60,7 @@ WITHOUT_TORCH = (
     "octavo.services.supervisor",
     "octavo.services.library",
     "octavo.services.batch",
+    "octavo.services.plan",
     "octavo.services.launch",
 )
 TORCH_AND_CO = ("torch", "triton", "transformers")

@@ -27,6 +27,7 @@ COMMANDS = {
     "serve": "Serve a model. Without MODEL: the bundled demo model.",
     "compile": "Compile every GPU kernel that `octavo serve` with the same flags needs, so that it "
     "finds them in the cache: for the build of an image.",
+    "plan": "Flags of the server that `octavo plan` reckons with.",
     "run-batch": "Flags of the server that `octavo run-batch` starts.",
 }
 
