@@ -44,8 +44,15 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "octavo.services.worker.model_config",
         "octavo.shared",
     ),
+    "octavo.services.completion": (
+        "octavo.services.batch",
+        "octavo.services.plan",
+        "octavo.services.supervisor",
+        "octavo.shared",
+    ),
     "octavo.services.launch": (
         "octavo.services.batch",
+        "octavo.services.completion",
         "octavo.services.plan",
         "octavo.services.supervisor",
         "octavo.shared",
@@ -61,6 +68,7 @@ WITHOUT_TORCH = (
     "octavo.services.library",
     "octavo.services.batch",
     "octavo.services.plan",
+    "octavo.services.completion",
     "octavo.services.launch",
 )
 TORCH_AND_CO = ("torch", "triton", "transformers")

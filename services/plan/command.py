@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import msgspec
 
@@ -20,6 +18,7 @@ from octavo.services.supervisor.options import size, words
 from octavo.services.supervisor.resolve import resolve
 from octavo.services.supervisor.settings import read_settings
 from octavo.services.supervisor.supervisor import explain
+from octavo.shared.arguments import Parser
 from octavo.shared.config import ServerConfig
 from octavo.shared.errors import ConfigError, StartError
 
@@ -40,15 +39,9 @@ def plan(argv: list[str], environ: Mapping[str, str]) -> int:
     return 0 if found.fits else DOES_NOT_FIT
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> Any:
-        raise ConfigError(message)
-
-
-def make_parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="octavo plan",
-        allow_abbrev=False,
+def make_parser() -> Parser:
+    parser = Parser(
+        "octavo plan",
         usage="octavo plan [MODEL] [--gpu GPU] [--lengths N,N] [--json] [flags of octavo serve]",
         description="How much memory a model takes, how many tokens its KV cache gets and how many "
         "requests run at once. Nothing is loaded, and no GPU is needed.",
