@@ -8,6 +8,9 @@ from collections.abc import Callable, Mapping
 import shtab
 
 from octavo.services.batch.command import make_parser as batch_parser
+from octavo.services.client.chat import make_parser as chat_parser
+from octavo.services.client.complete import make_parser as complete_parser
+from octavo.services.client.status import make_parser as status_parser
 from octavo.services.plan.command import make_parser as plan_parser
 from octavo.services.supervisor.admin_command import make_parser as admin_parser
 from octavo.services.supervisor.settings import COMMANDS as TAKING_OPTIONS
@@ -27,6 +30,9 @@ OWN: dict[str, Callable[[], argparse.ArgumentParser]] = {
     "plan": plan_parser,
     "run-batch": batch_parser,
     "admin": admin_parser,
+    "status": status_parser,
+    "chat": chat_parser,
+    "complete": complete_parser,
     "completion": lambda: make_parser(),
 }
 """Flags that a command has besides, or instead of, those of `octavo serve`."""

@@ -15,6 +15,8 @@ from octavo.shared.log import setup_logging
 from octavo.shared.version import VERSION
 
 BAD_USAGE = 2
+INTERRUPTED, READER_GONE = 130, 141
+"""As of processes that SIGINT or SIGPIPE ended."""
 Environ = Mapping[str, str]
 
 
@@ -60,6 +62,14 @@ def explained(command: Command, argv: list[str], environ: Environ) -> int:
 
         explain(error)
         return error.exit_code
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        if command.group == SERVING:
+            raise
+        # Whoever read our output has seen enough, as `head` does; the exit flushes it once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return READER_GONE
 
 
 def usage() -> str:
@@ -147,11 +157,32 @@ def check_config(argv: list[str], environ: Environ) -> int:
     return check_config.check_config(argv, environ)
 
 
-def complete(argv: list[str], environ: Environ) -> int:
+def complete_shell(argv: list[str], environ: Environ) -> int:
     """`octavo completion`: 0, 2 an unknown shell."""
     from octavo.services.completion import completion
 
     return completion(argv, {name: command.summary for name, command in COMMANDS.items()})
+
+
+def show_status(argv: list[str], environ: Environ) -> int:
+    """`octavo status`: 0, 2 no server answers."""
+    from octavo.services.client.status import status
+
+    return status(argv, environ)
+
+
+def chat_with(argv: list[str], environ: Environ) -> int:
+    """`octavo chat`: 0, 1 an error came for an answer, 2 no server answers."""
+    from octavo.services.client.chat import chat
+
+    return chat(argv, environ)
+
+
+def complete_texts(argv: list[str], environ: Environ) -> int:
+    """`octavo complete`: 0, 1 an error came for an answer, 2 no server answers."""
+    from octavo.services.client.complete import complete
+
+    return complete(argv, environ)
 
 
 def _leave_when_told(code: int) -> None:
@@ -177,7 +208,12 @@ COMMANDS = {
         BEFORE, "[MODEL] [flags]", "compile the kernels that serving needs", fill_kernel_cache
     ),
     "admin": Command(BESIDE, "COMMAND", "ask a server of this machine and user", administer),
-    "completion": Command(OTHER, "SHELL", "what bash, zsh or fish complete commands by", complete),
+    "status": Command(BESIDE, "[--once]", "a live view of a server", show_status),
+    "chat": Command(BESIDE, "[-q TEXT]", "talk to the model of a server", chat_with),
+    "complete": Command(BESIDE, "[-q TEXT]", "let it continue texts", complete_texts),
+    "completion": Command(
+        OTHER, "SHELL", "completion of commands for bash, zsh, fish", complete_shell
+    ),
 }
 
 

@@ -44,14 +44,22 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "octavo.services.worker.model_config",
         "octavo.shared",
     ),
+    "octavo.services.client": (
+        "octavo.services.client",
+        # How a server of this machine is asked.
+        "octavo.services.supervisor.admin",
+        "octavo.shared",
+    ),
     "octavo.services.completion": (
         "octavo.services.batch",
+        "octavo.services.client",
         "octavo.services.plan",
         "octavo.services.supervisor",
         "octavo.shared",
     ),
     "octavo.services.launch": (
         "octavo.services.batch",
+        "octavo.services.client",
         "octavo.services.completion",
         "octavo.services.plan",
         "octavo.services.supervisor",
@@ -68,6 +76,7 @@ WITHOUT_TORCH = (
     "octavo.services.library",
     "octavo.services.batch",
     "octavo.services.plan",
+    "octavo.services.client",
     "octavo.services.completion",
     "octavo.services.launch",
 )
