@@ -2,53 +2,90 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from octavo.shared.errors import StartError
 from octavo.shared.log import setup_logging
 from octavo.shared.version import VERSION
 
-USAGE = """\
-usage: octavo serve [MODEL] [flags]    serve a model over HTTP (octavo serve --help)
-       octavo compile [MODEL] [flags]  compile the kernels that serving with these flags needs
-       octavo run-batch -i FILE -o FILE [MODEL | --url URL] [flags]
-                                       answer a file of requests (octavo run-batch --help)
-       octavo admin COMMAND            ask a running server (octavo admin --help)
-       octavo --version
-"""
 BAD_USAGE = 2
+INTERRUPTED, READER_GONE = 130, 141
+"""As of processes that SIGINT or SIGPIPE ended."""
+Environ = Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Command:
+    """`arguments` and `summary` are its line in `octavo --help`."""
+
+    group: str
+    arguments: str
+    summary: str
+    run: Callable[[list[str], Environ], int]
 
 
 def main() -> None:
     sys.exit(run(sys.argv[1:], os.environ))
 
 
-def run(argv: list[str], environ: Mapping[str, str]) -> int:
+def run(argv: list[str], environ: Environ) -> int:
     """Run one command; returns the exit code."""
-    match argv:
-        case ["serve", *rest]:
-            return serve(rest, environ)
-        case ["compile", *rest]:
-            return fill_kernel_cache(rest, environ)
-        case ["run-batch", *rest]:
-            return answer_batch(rest, environ)
-        case ["admin", *rest]:
-            return administer(rest)
-        case ["--version" | "version"]:
-            print(f"octavo {VERSION}")
-            return 0
-        case ["--help" | "-h" | "help"]:
-            print(USAGE, end="")
-            return 0
-    print(USAGE, end="", file=sys.stderr)
+    first, rest = (argv[0], argv[1:]) if argv else ("", [])
+    if first in ("--version", "version"):
+        print(f"octavo {VERSION}")
+        return 0
+    if first in ("--help", "-h", "help"):
+        print(usage(), end="")
+        return 0
+    if first in COMMANDS:
+        return explained(COMMANDS[first], rest, environ)
+    nearest = difflib.get_close_matches(first, COMMANDS, n=1)
+    if first:
+        hint = f"; did you mean {nearest[0]}?" if nearest else ""
+        print(f"octavo: error: unknown command {first}{hint}\n", file=sys.stderr)
+    print(usage(), end="", file=sys.stderr)
     return BAD_USAGE
 
 
-def serve(argv: list[str], environ: Mapping[str, str]) -> int:
+def explained(command: Command, argv: list[str], environ: Environ) -> int:
+    """What is wrong with the user's settings or files is said in a line, not a traceback."""
+    try:
+        return command.run(argv, environ)
+    except StartError as error:
+        from octavo.services.supervisor.supervisor import explain
+
+        explain(error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        if command.group == SERVING:
+            raise
+        # Whoever read our output has seen enough, as `head` does; the exit flushes it once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return READER_GONE
+
+
+def usage() -> str:
+    """Every command by its group."""
+    lines = ["usage: octavo COMMAND ...            octavo COMMAND --help tells more"]
+    for group in dict.fromkeys(command.group for command in COMMANDS.values()):
+        lines += ["", group]
+        lines += [
+            f"  {f'{name} {command.arguments}':34}{command.summary}"
+            for name, command in COMMANDS.items()
+            if command.group == group
+        ]
+    return "\n".join([*lines, "", "  octavo --version", ""])
+
+
+def serve(argv: list[str], environ: Environ) -> int:
     """`octavo serve`: 0 stopped on request, 1 a bug, 2 bad settings, 70 a crash loop, 75 port in
     use."""
     started = time.monotonic()
@@ -56,28 +93,24 @@ def serve(argv: list[str], environ: Mapping[str, str]) -> int:
     from octavo.services.supervisor.children import Spawner
     from octavo.services.supervisor.resolve import resolve
     from octavo.services.supervisor.settings import read_settings
-    from octavo.services.supervisor.supervisor import explain, supervise
+    from octavo.services.supervisor.supervisor import supervise
 
     _leave_when_told(0)
-    try:
-        settings = read_settings(argv, environ)
-        setup_logging("supervisor", settings.log_level)
-        with listener.bind(settings.server.host, settings.server.port) as bound:
-            server, model = resolve(settings.server, environ)
-            return supervise(
-                server,
-                model,
-                bound,
-                Spawner(environ),
-                log_level=settings.log_level,
-                started=started,
-            )
-    except StartError as error:
-        explain(error)
-        return error.exit_code
+    settings = read_settings(argv, environ)
+    setup_logging("supervisor", settings.log_level)
+    with listener.bind(settings.server.host, settings.server.port) as bound:
+        server, model = resolve(settings.server, environ)
+        return supervise(
+            server,
+            model,
+            bound,
+            Spawner(environ),
+            log_level=settings.log_level,
+            started=started,
+        )
 
 
-def fill_kernel_cache(argv: list[str], environ: Mapping[str, str]) -> int:
+def fill_kernel_cache(argv: list[str], environ: Environ) -> int:
     """`octavo compile`: 0 all is compiled, 1 it failed, 2 bad settings or no GPU."""
     from octavo.services.supervisor.children import Spawner
     from octavo.services.supervisor.compile_kernels import (
@@ -87,20 +120,15 @@ def fill_kernel_cache(argv: list[str], environ: Mapping[str, str]) -> int:
     )
     from octavo.services.supervisor.resolve import resolve
     from octavo.services.supervisor.settings import read_settings
-    from octavo.services.supervisor.supervisor import explain
 
     _leave_when_told(INTERRUPTED)
-    try:
-        settings = read_settings(argv, environ, "compile")
-        setup_logging("compile", settings.log_level)
-        server, model = resolve(without_weights(settings.server), environ)
-        return compile_kernels(server, model, Spawner(environ), settings.log_level)
-    except StartError as error:
-        explain(error)
-        return error.exit_code
+    settings = read_settings(argv, environ, "compile")
+    setup_logging("compile", settings.log_level)
+    server, model = resolve(without_weights(settings.server), environ)
+    return compile_kernels(server, model, Spawner(environ), settings.log_level)
 
 
-def answer_batch(argv: list[str], environ: Mapping[str, str]) -> int:
+def answer_batch(argv: list[str], environ: Environ) -> int:
     """`octavo run-batch`: 0 all answered, 1 not all, 2 bad settings or files, 75 output in use."""
     from octavo.services.batch.command import INCOMPLETE, run_batch
 
@@ -108,22 +136,85 @@ def answer_batch(argv: list[str], environ: Mapping[str, str]) -> int:
     return run_batch(argv, environ)
 
 
-def administer(argv: list[str]) -> int:
+def administer(argv: list[str], environ: Environ) -> int:
     """`octavo admin`: 0 done, 2 no server answers."""
     from octavo.services.supervisor.admin_command import admin
-    from octavo.services.supervisor.supervisor import explain
 
-    try:
-        return admin(argv)
-    except StartError as error:
-        explain(error)
-        return error.exit_code
+    return admin(argv)
+
+
+def plan_memory(argv: list[str], environ: Environ) -> int:
+    """`octavo plan`: 0 it fits, 1 it does not, 2 bad settings."""
+    from octavo.services.plan.command import plan
+
+    return plan(argv, environ)
+
+
+def check_config(argv: list[str], environ: Environ) -> int:
+    """`octavo check-config`: 0 it is sound, 2 it is not."""
+    from octavo.services.supervisor import check_config
+
+    return check_config.check_config(argv, environ)
+
+
+def complete_shell(argv: list[str], environ: Environ) -> int:
+    """`octavo completion`: 0, 2 an unknown shell."""
+    from octavo.services.completion import completion
+
+    return completion(argv, {name: command.summary for name, command in COMMANDS.items()})
+
+
+def show_status(argv: list[str], environ: Environ) -> int:
+    """`octavo status`: 0, 2 no server answers."""
+    from octavo.services.client.status import status
+
+    return status(argv, environ)
+
+
+def chat_with(argv: list[str], environ: Environ) -> int:
+    """`octavo chat`: 0, 1 an error came for an answer, 2 no server answers."""
+    from octavo.services.client.chat import chat
+
+    return chat(argv, environ)
+
+
+def complete_texts(argv: list[str], environ: Environ) -> int:
+    """`octavo complete`: 0, 1 an error came for an answer, 2 no server answers."""
+    from octavo.services.client.complete import complete
+
+    return complete(argv, environ)
 
 
 def _leave_when_told(code: int) -> None:
     """Stop before anything was started. A download's threads would delay any other way out."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: os._exit(code))
+
+
+SERVING, BEFORE, BESIDE = "Serve", "Before serving", "Beside a running server"
+OTHER = "This command line"
+COMMANDS = {
+    "serve": Command(SERVING, "[MODEL] [flags]", "serve a model over HTTP", serve),
+    "run-batch": Command(
+        SERVING, "-i FILE -o FILE [MODEL]", "answer a file of requests", answer_batch
+    ),
+    "plan": Command(
+        BEFORE, "[MODEL] [flags]", "what memory it takes, and whether it fits", plan_memory
+    ),
+    "check-config": Command(
+        BEFORE, "[MODEL] [flags]", "the effective configuration and its sources", check_config
+    ),
+    "compile": Command(
+        BEFORE, "[MODEL] [flags]", "compile the kernels that serving needs", fill_kernel_cache
+    ),
+    "admin": Command(BESIDE, "COMMAND", "ask a server of this machine and user", administer),
+    "status": Command(BESIDE, "[--once]", "a live view of a server", show_status),
+    "chat": Command(BESIDE, "[-q TEXT]", "talk to the model of a server", chat_with),
+    "complete": Command(BESIDE, "[-q TEXT]", "let it continue texts", complete_texts),
+    "completion": Command(
+        OTHER, "SHELL", "completion of commands for bash, zsh, fish", complete_shell
+    ),
+}
 
 
 if __name__ == "__main__":

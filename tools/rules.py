@@ -34,8 +34,34 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "octavo.services.supervisor",
         "octavo.shared",
     ),
+    "octavo.services.plan": (
+        "octavo.services.plan",
+        "octavo.services.supervisor",
+        # What a worker reads and reckons before it needs torch.
+        "octavo.services.worker.checkpoint",
+        "octavo.services.worker.encoder_config",
+        "octavo.services.worker.memory",
+        "octavo.services.worker.model_config",
+        "octavo.shared",
+    ),
+    "octavo.services.client": (
+        "octavo.services.client",
+        # How a server of this machine is asked.
+        "octavo.services.supervisor.admin",
+        "octavo.shared",
+    ),
+    "octavo.services.completion": (
+        "octavo.services.batch",
+        "octavo.services.client",
+        "octavo.services.plan",
+        "octavo.services.supervisor",
+        "octavo.shared",
+    ),
     "octavo.services.launch": (
         "octavo.services.batch",
+        "octavo.services.client",
+        "octavo.services.completion",
+        "octavo.services.plan",
         "octavo.services.supervisor",
         "octavo.shared",
     ),
@@ -49,6 +75,9 @@ WITHOUT_TORCH = (
     "octavo.services.supervisor",
     "octavo.services.library",
     "octavo.services.batch",
+    "octavo.services.plan",
+    "octavo.services.client",
+    "octavo.services.completion",
     "octavo.services.launch",
 )
 TORCH_AND_CO = ("torch", "triton", "transformers")

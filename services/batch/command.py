@@ -9,7 +9,6 @@ import logging
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from octavo.services.batch.answers import AnswerFile
 from octavo.services.batch.client import Address
@@ -21,6 +20,7 @@ from octavo.services.supervisor.resolve import resolve
 from octavo.services.supervisor.settings import Settings, check_range, read_settings
 from octavo.services.supervisor.signals import StopRequested, StopSignals
 from octavo.services.supervisor.supervisor import explain
+from octavo.shared.arguments import Parser
 from octavo.shared.errors import ConfigError, StartError
 from octavo.shared.log import setup_logging
 
@@ -45,9 +45,17 @@ def run_batch(argv: list[str], environ: Mapping[str, str]) -> int:
 
 def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     """Our own arguments, and those that are the server's."""
-    parser = _Parser(
-        prog="octavo run-batch",
-        allow_abbrev=False,
+    parser = make_parser()
+    own, rest = parser.parse_known_args(argv)
+    check_range("concurrency", own.concurrency, 1, MAX_CONCURRENCY)
+    if own.url is not None and not own.url.startswith(("http://", "https://")):
+        raise ConfigError("--url must begin with http:// or https://")
+    return own, rest
+
+
+def make_parser() -> Parser:
+    parser = Parser(
+        "octavo run-batch",
         usage="octavo run-batch -i FILE -o FILE [MODEL | --url URL] [flags of octavo serve]",
         description="Answer a file of requests, in the form of OpenAI's batches, into another. A "
         "run that was stopped is continued by the same command.",
@@ -58,16 +66,7 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument(
         "--concurrency", type=int, default=256, metavar="N", help="Requests at a time (256)."
     )
-    own, rest = parser.parse_known_args(argv)
-    check_range("concurrency", own.concurrency, 1, MAX_CONCURRENCY)
-    if own.url is not None and not own.url.startswith(("http://", "https://")):
-        raise ConfigError("--url must begin with http:// or https://")
-    return own, rest
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> Any:
-        raise ConfigError(message)
+    return parser
 
 
 def _run(own: argparse.Namespace, settings: Settings, environ: Mapping[str, str]) -> int:

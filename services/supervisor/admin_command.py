@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 from octavo.services.supervisor.admin import ask, default_path
+from octavo.shared.arguments import Parser
 
 COMMANDS = {
     "status": "what runs, and since when",
@@ -18,16 +19,20 @@ COMMANDS = {
 
 def admin(argv: list[str]) -> int:
     """0 done. Raises ConfigError where no server answers."""
-    parser = argparse.ArgumentParser(
-        prog="octavo admin",
+    args = make_parser().parse_args(argv)
+    answer = ask(args.socket or default_path(args.port), args.command)
+    print(json.dumps(answer, indent=2))
+    return 0
+
+
+def make_parser() -> Parser:
+    parser = Parser(
+        "octavo admin",
         description="Ask a server of this machine, and of this user.",
         epilog="\n".join(f"{name:20}{text}" for name, text in COMMANDS.items()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("command", choices=COMMANDS)
+    parser.add_argument("command", choices=list(COMMANDS))
     parser.add_argument("--port", type=int, default=8000, help="the server's port (default 8000)")
-    parser.add_argument("--socket", type=Path, help="the server's --admin-socket")
-    args = parser.parse_args(argv)
-    answer = ask(args.socket or default_path(args.port), args.command)
-    print(json.dumps(answer, indent=2))
-    return 0
+    parser.add_argument("--socket", type=Path, metavar="PATH", help="the server's --admin-socket")
+    return parser

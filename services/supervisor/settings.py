@@ -7,12 +7,15 @@ import difflib
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from octavo.services.supervisor.help_pages import ShowHelp
 from octavo.services.supervisor.options import BY_NAME, OPTIONS, Option, boolean, words
+from octavo.shared.arguments import Parser
 from octavo.shared.config import EngineConfig, ServerConfig
 from octavo.shared.errors import ConfigError
 from octavo.shared.keys import read_key_file
@@ -27,6 +30,8 @@ COMMANDS = {
     "serve": "Serve a model. Without MODEL: the bundled demo model.",
     "compile": "Compile every GPU kernel that `octavo serve` with the same flags needs, so that it "
     "finds them in the cache: for the build of an image.",
+    "check-config": "Print the effective configuration, and where each value comes from.",
+    "plan": "Flags of the server that `octavo plan` reckons with.",
     "run-batch": "Flags of the server that `octavo run-batch` starts.",
 }
 
@@ -40,12 +45,33 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 def read_settings(argv: list[str], environ: Mapping[str, str], command: str = "serve") -> Settings:
     """Settings for the arguments after `command`. Raises ConfigError naming the culprit."""
+    given = gather(argv, environ, command)
+    return build({name: one.value for name, one in given.items()})
+
+
+@dataclass(frozen=True)
+class Given:
+    """A value that is no default, and where it comes from."""
+
+    value: Any
+    source: str
+
+
+def gather(argv: list[str], environ: Mapping[str, str], command: str) -> dict[str, Given]:
+    """What was given for each option, by the source that wins. Raises ConfigError."""
     flags = parse_flags(argv, command)
     variables = parse_environment(environ)
     config = flags.pop("config", None) or variables.pop("config", None)
     variables.pop("config", None)
     from_file = parse_file(Path(config)) if config else {}
-    return build({**from_file, **variables, **flags})
+    return {
+        **{name: Given(value, f"file {config}") for name, value in from_file.items()},
+        **{
+            name: Given(value, f"variable {PREFIX}{name.upper()}")
+            for name, value in variables.items()
+        },
+        **{name: Given(value, "flag") for name, value in flags.items()},
+    }
 
 
 def build(values: dict[str, Any]) -> Settings:
@@ -97,11 +123,6 @@ def check_range(name: str, value: float, low: float, high: float) -> None:
 # --- flags ----------------------------------------------------------------------------------
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> Any:
-        raise ConfigError(message)
-
-
 def parse_flags(argv: list[str], command: str = "serve") -> dict[str, Any]:
     """The options that `argv` names, by option name; `model` and `config` too."""
     found, unknown = make_parser(command).parse_known_args(argv)
@@ -113,10 +134,10 @@ def parse_flags(argv: list[str], command: str = "serve") -> dict[str, Any]:
 
 
 def make_parser(command: str) -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog=f"octavo {command}",
-        allow_abbrev=False,
-        formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=32, width=100),
+    parser = Parser(
+        f"octavo {command}",
+        usage=f"octavo {command} [MODEL] [flags]",
+        add_help=False,
         description=COMMANDS[command],
         epilog="Every option is also a variable OCTAVO_<NAME> and a key of the --config file; "
         "flags win over variables, variables over the file.",
@@ -125,6 +146,13 @@ def make_parser(command: str) -> argparse.ArgumentParser:
         "model", nargs="?", metavar="MODEL", help="Directory, or id on the Hugging Face hub."
     )
     parser.add_argument("--config", metavar="FILE", help="TOML file of options.")
+    parser.add_argument(
+        "-h",
+        "--help",
+        action=ShowHelp,
+        metavar="all|GROUP|WORD",
+        help="Show the usual options, all of them, a group's, or those that name a word.",
+    )
     groups: dict[str, Any] = {}
     for option in OPTIONS:
         if option.group not in groups:
@@ -144,7 +172,9 @@ def _add_flag(group: Any, option: Option) -> None:
         group.add_argument(
             *names,
             type=_checked(option),
-            metavar="{" + ",".join(option.choices) + "}" if option.choices else "X",
+            metavar="{" + ",".join(option.choices) + "}"
+            if option.choices
+            else option.metavar or "X",
             help=text,
         )
 

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 import torch
 
 from octavo.services.worker.causal_lm import KVPair
+from octavo.services.worker.memory import GIB, host_memory, kv_bytes, usable
 from octavo.shared.config import EngineConfig
 from octavo.shared.errors import ConfigError
-
-GIB = 1 << 30
-CPU_KV_BYTES = GIB
-GRAPH_RESERVE = 1 * GIB
-"""Device memory kept free for CUDA graphs, workspaces and fragmentation."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +24,8 @@ class KVSpec:
 
     @property
     def bytes_per_block(self) -> int:
-        one = self.num_kv_heads * self.block_size * self.head_dim * self.dtype.itemsize
-        return 2 * self.num_layers * one
+        per_token = kv_bytes(self.num_layers, self.num_kv_heads, self.head_dim, self.dtype.itemsize)
+        return per_token * self.block_size
 
     def allocate(self, num_blocks: int, device: torch.device) -> list[KVPair]:
         """Zeroed (k, v) of [num_blocks, num_kv_heads, block_size, head_dim] for each layer."""
@@ -56,11 +51,8 @@ class Budget:
         if device.type == "cuda":
             free, total = torch.cuda.mem_get_info(device)
         else:
-            page = os.sysconf("SC_PAGE_SIZE")
-            free = page * os.sysconf("SC_AVPHYS_PAGES")
-            total = page * os.sysconf("SC_PHYS_PAGES")
-            free = max(free, total // 2)
-        return Budget(total, free, min(free, int(total * config.gpu_memory_utilization)))
+            free, total = host_memory()
+        return Budget(total, free, usable(free, total, config.gpu_memory_utilization))
 
 
 def check_fit(config: EngineConfig, spec: KVSpec, weight_bytes: int, budget: Budget) -> None:

@@ -17,15 +17,9 @@ from octavo.services.worker.causal_lm import CausalLM
 from octavo.services.worker.compile_counter import CompileCounter
 from octavo.services.worker.constraints.grammars import Grammars, Reporter
 from octavo.services.worker.encoder_config import EncoderConfig, load_config
-from octavo.services.worker.kv_cache import (
-    CPU_KV_BYTES,
-    GRAPH_RESERVE,
-    Budget,
-    KVSpec,
-    check_fit,
-    count_blocks,
-)
+from octavo.services.worker.kv_cache import Budget, KVSpec, check_fit, count_blocks
 from octavo.services.worker.loop import Loop
+from octavo.services.worker.memory import CPU_KV_BYTES, GRAPH_RESERVE
 from octavo.services.worker.model_config import ModelConfig
 from octavo.services.worker.model_runner import ModelRunner
 from octavo.services.worker.parallel import Parallel

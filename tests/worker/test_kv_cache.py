@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from octavo.services.worker.kv_cache import GIB, Budget, KVSpec, check_fit, count_blocks
+from octavo.services.worker.kv_cache import Budget, KVSpec, check_fit, count_blocks
+from octavo.services.worker.memory import GIB
 from octavo.shared.config import EngineConfig
 from octavo.shared.errors import ConfigError
 
