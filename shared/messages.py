@@ -3,11 +3,11 @@
 Numbers travel column-wise: a `bytes` field documented as `int32[n]` is the array's little-endian
 memory (`pack` and `unpack`). Four crossings, in the order of a request's life:
 
-    frontend  -> scheduler   ToScheduler   Hello | Submit | Abort | MetricsQuery |
+    frontend  -> scheduler   ToScheduler   Hello | Submit | Abort | PageQuery |
                                            HttpCounts
     scheduler -> worker      ToWorker      Adopt | StepPlan | PrepareGrammar | DropGrammar | Stop
     worker    -> scheduler   FromWorker    WorkerReady | GrammarReady | StepResult | StepFailed
-    scheduler -> frontend    ToFrontend    Outputs | EngineStats | MetricsText
+    scheduler -> frontend    ToFrontend    Outputs | EngineStats | PageText
 
 Any of them may die and come back while messages are under way. An *epoch* is the supervisor's
 number of a start, larger than those of all starts before it. A scheduler counts its steps and
@@ -140,8 +140,11 @@ class Abort(Message):
     request_ids: list[bytes]
 
 
-class MetricsQuery(Message):
+class PageQuery(Message):
+    """Asks for what is shown to operators: Prometheus' text, or a snapshot in JSON."""
+
     query_id: int
+    page: Literal["metrics", "snapshot"] = "metrics"
 
 
 class HttpCounts(Message):
@@ -153,7 +156,7 @@ class HttpCounts(Message):
     seconds: float
 
 
-ToScheduler: TypeAlias = Hello | Submit | Abort | MetricsQuery | HttpCounts
+ToScheduler: TypeAlias = Hello | Submit | Abort | PageQuery | HttpCounts
 
 
 # --- scheduler -> worker --------------------------------------------------------------------
@@ -365,9 +368,9 @@ class EngineStats(Message):
     degraded: bool = False
 
 
-class MetricsText(Message):
+class PageText(Message):
     query_id: int
     text: bytes
 
 
-ToFrontend: TypeAlias = Outputs | EngineStats | MetricsText
+ToFrontend: TypeAlias = Outputs | EngineStats | PageText

@@ -24,6 +24,7 @@ from octavo.services.frontend.edge import (
 )
 from octavo.services.frontend.http_counts import CountingLayer
 from octavo.services.frontend.inbox import ClientGone
+from octavo.services.frontend.live.feed import LiveFeed
 from octavo.services.frontend.peers import Peers
 from octavo.services.frontend.pooling.replies import (
     ClassificationList,
@@ -59,6 +60,8 @@ from octavo.services.frontend.routes.chat import chat_completions
 from octavo.services.frontend.routes.completions import completions
 from octavo.services.frontend.routes.embeddings import classify, embeddings, pooling
 from octavo.services.frontend.routes.health import health, live, load, metrics, ready, version
+from octavo.services.frontend.routes.live import events as live_events
+from octavo.services.frontend.routes.live import page, script, style
 from octavo.services.frontend.routes.messages import count_tokens, messages
 from octavo.services.frontend.routes.models import list_models, retrieve_model
 from octavo.services.frontend.routes.openapi import openapi
@@ -71,7 +74,7 @@ from octavo.services.frontend.schema import (
     DetokenizeRequest,
     TokenizeRequest,
 )
-from octavo.services.frontend.served import EVENTS, JSON, TEXT, Endpoint, ServedRoute
+from octavo.services.frontend.served import EVENTS, HTML, JSON, TEXT, Endpoint, ServedRoute
 from octavo.services.frontend.service import Service
 from octavo.shared.errors import OctavoError
 
@@ -167,6 +170,10 @@ SERVED = (
     ServedRoute("/version", version, "The server's version", response=Version),
     ServedRoute("/load", load, "How many requests are in the engine", response=Load),
     ServedRoute("/metrics", metrics, "Prometheus metrics", media=TEXT),
+    ServedRoute("/ui", page, "The live page", media=HTML),
+    ServedRoute("/ui/page.css", style, "Its style", media=HTML),
+    ServedRoute("/ui/page.js", script, "Its script", media=HTML),
+    ServedRoute("/ui/events", live_events, "What it shows, twice a second", media=EVENTS),
     ServedRoute("/openapi.json", openapi, "This description", media=JSON),
 )
 """Every route there is; the router and /openapi.json are both made from it."""
@@ -187,6 +194,7 @@ def create_app(
     app.router.redirect_slashes = False
     app.state.service = service
     app.state.served = SERVED
+    app.state.feed = LiveFeed(service.engine)
     peers = peers or Peers()
     app.state.replays = replays = Replays(peers.index)
     silence = service.config.sse_keep_alive_interval

@@ -16,6 +16,9 @@ from octavo.shared.errors import ConfigError, Forbidden, Unauthorized
 from octavo.shared.keys import Key, Scope, digest_of, plain_key, read_key_file
 
 OPEN_PATHS = frozenset({"/health", "/health/live", "/health/ready"})
+PAGE_PATHS = frozenset({"/ui", "/ui/page.css", "/ui/page.js"})
+"""The live page, without anything in it: a browser has no key to show for a page."""
+ADMIN_PATHS = frozenset({"/ui/events"})
 METRICS_PATHS = frozenset({"/metrics", "/load"})
 RELOAD_INTERVAL = 1.0
 
@@ -51,7 +54,7 @@ class KeyRing:
 
     def admit(self, scope: Request) -> Key | None:
         """Whose request it is; None where nobody is asked. Raises Unauthorized, Forbidden."""
-        if not self.asks or scope["path"] in OPEN_PATHS:
+        if not self.asks or scope["path"] in OPEN_PATHS | PAGE_PATHS:
             return None
         key = self._find(shown_key(Headers(scope=scope)))
         if key is None:
@@ -97,6 +100,8 @@ def _version(path: Path | None) -> tuple[int, ...]:
 
 
 def scope_of(path: str) -> Scope:
+    if path in ADMIN_PATHS:
+        return "admin"
     return "metrics" if path in METRICS_PATHS else "generate"
 
 

@@ -13,7 +13,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from octavo.services.frontend.http_counts import HttpCounter
 from octavo.services.frontend.inbox import Inbox, Stream
@@ -25,9 +25,9 @@ from octavo.shared.messages import (
     EngineStats,
     Finished,
     Hello,
-    MetricsQuery,
-    MetricsText,
     Outputs,
+    PageQuery,
+    PageText,
     Submit,
     ToFrontend,
     ToScheduler,
@@ -187,15 +187,15 @@ class EngineClient:
         if ids:
             self._post(self._spoke.send(Abort(request_ids=ids)))
 
-    async def metrics(self) -> bytes:
-        """The scheduler's metrics page (Prometheus text). Raises EngineDead after a timeout."""
+    async def page(self, page: Literal["metrics", "snapshot"]) -> bytes:
+        """What the scheduler shows operators. Raises EngineDead after a timeout."""
         self._num_queries += 1
         query = self._num_queries
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._queries[query] = answer
         try:
             await self._spoke.send(self.http.message())
-            await self._spoke.send(MetricsQuery(query_id=query))
+            await self._spoke.send(PageQuery(query_id=query, page=page))
             async with asyncio.timeout(METRICS_TIMEOUT):
                 return await answer
         except TimeoutError:
@@ -219,7 +219,7 @@ class EngineClient:
                 self._deliver(message)
             case EngineStats():
                 self._note(message)
-            case MetricsText():
+            case PageText():
                 answer = self._queries.get(message.query_id)
                 if answer is not None and not answer.done():
                     answer.set_result(message.text)

@@ -15,6 +15,7 @@ from octavo.services.frontend.service import Product, service_of
 JSON = "application/json"
 EVENTS = "text/event-stream"
 TEXT = "text/plain"
+HTML = "text/html"
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 

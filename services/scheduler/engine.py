@@ -14,9 +14,9 @@ from octavo.shared.messages import (
     GrammarReady,
     Hello,
     HttpCounts,
-    MetricsQuery,
-    MetricsText,
     Outputs,
+    PageQuery,
+    PageText,
     StepFailed,
     StepResult,
     Submit,
@@ -77,13 +77,23 @@ class Engine:
                 self._scheduler.add(peer, message)
             case Abort():
                 self._scheduler.abort(peer, message.request_ids)
-            case MetricsQuery():
-                text = self._scheduler.metrics_text()
-                self._frontends.send(peer, MetricsText(query_id=message.query_id, text=text))
+            case PageQuery():
+                text = self._page(message.page)
+                self._frontends.send(peer, PageText(query_id=message.query_id, text=text))
             case Hello():
                 self._greet(peer)
             case HttpCounts():
                 self._scheduler.metrics.http.note(peer, message)
+
+    def _page(self, page: str) -> bytes:
+        if page == "metrics":
+            return self._scheduler.metrics_text()
+        workers = "ready" if self._workers.present else "starting"
+        processes = {"scheduler-0": "ready"}
+        processes |= {f"worker-{rank}": workers for rank in range(len(self._workers.peers))}
+        names = sorted(peer.decode().partition(".")[0] for peer in self._known)
+        processes |= dict.fromkeys(names, "ready")
+        return self._scheduler.snapshot(processes)
 
     def _greet(self, peer: bytes) -> None:
         if peer not in self._known:

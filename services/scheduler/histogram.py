@@ -37,6 +37,10 @@ class Histogram:
     def count(self) -> int:
         return int(self._counts.sum())
 
+    @property
+    def sum(self) -> float:
+        return self._sum
+
     def observe(self, value: float) -> None:
         self._counts[bisect.bisect_left(self._bound_list, value)] += 1
         self._sum += value

@@ -95,6 +95,15 @@ class Metrics(Collector):
         self._stats, self._cached_blocks = stats, cached_blocks
         return generate_latest(self._registry)
 
+    def totals(self) -> dict[str, float]:
+        """Numbers that only grow; their differences make rates and means."""
+        names = ("generation_tokens", "prompt_tokens", "num_preemptions")
+        found: dict[str, float] = {name: self._counts[name] for name in names}
+        for short, name in (("ttft", "time_to_first_token"), ("itl", "inter_token_latency")):
+            histogram = self._histograms[f"{name}_seconds"]
+            found |= {f"{short}_count": histogram.count, f"{short}_sum": histogram.sum}
+        return found
+
     def on_step(self, num_tokens: int) -> None:
         self._histograms["iteration_tokens_total"].observe(num_tokens)
 

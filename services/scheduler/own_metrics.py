@@ -71,6 +71,9 @@ class OwnMetrics:
             {value: number - self._counts[name][value] for value, number in values.items()}
         )
 
+    def counts(self, name: str) -> dict[str, int]:
+        return dict(self._counts[name])
+
     def tenant(self, name: str) -> str:
         """The label's value."""
         shown = name or "(none)"

@@ -50,6 +50,10 @@ class PrefixCache:
     def __contains__(self, block: int) -> bool:
         return block in self._key_of
 
+    def blocks(self) -> list[int]:
+        """All that are findable."""
+        return list(self._key_of)
+
     def find(self, keys: Sequence[bytes]) -> list[int]:
         """Blocks of the longest cached prefix of `keys`."""
         blocks = []

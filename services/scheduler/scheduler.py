@@ -12,12 +12,15 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 
+import msgspec
+
 from octavo.services.scheduler.lifecycle import Lifecycle
 from octavo.services.scheduler.limits import Limits
 from octavo.services.scheduler.metrics import Metrics
 from octavo.services.scheduler.planner import Planner
 from octavo.services.scheduler.quotas import Refusal
 from octavo.services.scheduler.request import Request
+from octavo.services.scheduler.snapshot import snapshot
 from octavo.services.scheduler.step import Flight
 from octavo.services.scheduler.update import Updater
 from octavo.shared.messages import (
@@ -216,6 +219,10 @@ class Scheduler:
     def metrics_text(self) -> bytes:
         """Prometheus text format."""
         return self._metrics.text(self.stats(), len(self._life.kv.cache))
+
+    def snapshot(self, processes: dict[str, str]) -> bytes:
+        """JSON for the live page; `processes`: states by name."""
+        return msgspec.json.encode(snapshot(self._life, self.stats(), processes))
 
     @property
     def metrics(self) -> Metrics:

@@ -50,6 +50,11 @@ class WorkerGroup:
         """To PrepareGrammar, by its number and by rank."""
         self.present = False
 
+    @property
+    def peers(self) -> list[bytes]:
+        """The ranks."""
+        return self._peers
+
     def lost(self) -> None:
         """A rank has died, and the others are of no use without it."""
         self.present = False

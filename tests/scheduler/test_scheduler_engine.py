@@ -14,9 +14,9 @@ from octavo.shared.messages import (
     EngineStats,
     FromWorker,
     Hello,
-    MetricsQuery,
-    MetricsText,
     Outputs,
+    PageQuery,
+    PageText,
     StepPlan,
     StepResult,
     Stop,
@@ -136,10 +136,10 @@ def test_abort_is_answered_at_once() -> None:
 
 def test_metrics_are_answered() -> None:
     world = World()
-    world.say(TWO, MetricsQuery(query_id=5))
+    world.say(TWO, PageQuery(query_id=5))
     world.engine.turn()
-    ((peer, text),) = world.heard(MetricsText)
-    assert isinstance(text, MetricsText)
+    ((peer, text),) = world.heard(PageText)
+    assert isinstance(text, PageText)
     assert (peer, text.query_id) == (TWO, 5)
     assert b"vllm:num_requests_running" in text.text
 

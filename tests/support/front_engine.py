@@ -34,9 +34,9 @@ from octavo.shared.messages import (
     Finished,
     Hello,
     Logprobs,
-    MetricsQuery,
-    MetricsText,
     Outputs,
+    PageQuery,
+    PageText,
     PooledOutput,
     PromptLogprobsOutput,
     Started,
@@ -86,9 +86,9 @@ class FakeEngine:
                     self.answer(message)
             case Abort():
                 self.aborted += message.request_ids
-            case MetricsQuery() if self.answers_metrics:
+            case PageQuery() if self.answers_metrics:
                 text = b"vllm:num_requests_running 0\n"
-                self.inbox.put_nowait(MetricsText(query_id=message.query_id, text=text))
+                self.inbox.put_nowait(PageText(query_id=message.query_id, text=text))
 
     def beat(self) -> None:
         stats = EngineStats(step=1, running=2, waiting=1, blocks_used=0, blocks_total=8)

@@ -54,5 +54,5 @@ async def load(request: Request) -> Response:
 
 async def metrics(request: Request) -> Response:
     """The scheduler's page, in Prometheus' text format."""
-    page = await service_of(request).engine.metrics()
+    page = await service_of(request).engine.page("metrics")
     return Response(page, media_type="text/plain; version=0.0.4; charset=utf-8")
