@@ -164,6 +164,13 @@ def complete_shell(argv: list[str], environ: Environ) -> int:
     return completion(argv, {name: command.summary for name, command in COMMANDS.items()})
 
 
+def examine(argv: list[str], environ: Environ) -> int:
+    """`octavo doctor`: 0 nothing is wrong, 1 something is, 2 bad arguments."""
+    from octavo.services.doctor.command import doctor
+
+    return doctor(argv, environ)
+
+
 def show_status(argv: list[str], environ: Environ) -> int:
     """`octavo status`: 0, 2 no server answers."""
     from octavo.services.client.status import status
@@ -201,6 +208,7 @@ COMMANDS = {
     "plan": Command(
         BEFORE, "[MODEL] [flags]", "what memory it takes, and whether it fits", plan_memory
     ),
+    "doctor": Command(BEFORE, "[MODEL] [--port N]", "what is wrong with this machine", examine),
     "check-config": Command(
         BEFORE, "[MODEL] [flags]", "the effective configuration and its sources", check_config
     ),
