@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 import shtab
 
 from octavo.services.batch.command import make_parser as batch_parser
+from octavo.services.client.bench import make_parser as bench_parser
 from octavo.services.client.chat import make_parser as chat_parser
 from octavo.services.client.complete import make_parser as complete_parser
 from octavo.services.client.status import make_parser as status_parser
@@ -32,6 +33,7 @@ OWN: dict[str, Callable[[], argparse.ArgumentParser]] = {
     "run-batch": batch_parser,
     "admin": admin_parser,
     "doctor": doctor_parser,
+    "bench": bench_parser,
     "status": status_parser,
     "chat": chat_parser,
     "complete": complete_parser,

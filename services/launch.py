@@ -157,6 +157,13 @@ def check_config(argv: list[str], environ: Environ) -> int:
     return check_config.check_config(argv, environ)
 
 
+def measure(argv: list[str], environ: Environ) -> int:
+    """`octavo bench`: 0, 1 every request failed, 2 bad arguments or no server."""
+    from octavo.services.client.bench import bench
+
+    return bench(argv, environ)
+
+
 def complete_shell(argv: list[str], environ: Environ) -> int:
     """`octavo completion`: 0, 2 an unknown shell."""
     from octavo.services.completion import completion
@@ -219,6 +226,7 @@ COMMANDS = {
     "status": Command(BESIDE, "[--once]", "a live view of a server", show_status),
     "chat": Command(BESIDE, "[-q TEXT]", "talk to the model of a server", chat_with),
     "complete": Command(BESIDE, "[-q TEXT]", "let it continue texts", complete_texts),
+    "bench": Command(BESIDE, "[flags]", "load it, and measure how it bears that", measure),
     "completion": Command(
         OTHER, "SHELL", "completion of commands for bash, zsh, fish", complete_shell
     ),
