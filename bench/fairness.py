@@ -23,8 +23,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench.load.client import Target, Timing, raise_file_limit, stream, stream_all
 from bench.results import Record, add_json_option, record, save
+from octavo.services.client.load.streams import Target, Timing, raise_file_limit, stream, stream_all
 
 SETTLING_SECONDS = 5.0
 LARGE_OUTPUT = 2000

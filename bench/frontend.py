@@ -38,8 +38,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from front_process import FrontendProcess
 
 from bench import shapes
-from bench.load.client import Target, Timing, raise_file_limit, stream
 from bench.results import ROOT, Record, add_json_option, record, save
+from octavo.services.client.load.streams import Target, Timing, raise_file_limit, stream
 
 Found = dict[str, tuple[Record, list[float]]]
 Measuring = Callable[[str, int, argparse.Namespace], tuple[Record, list[float]]]

@@ -23,10 +23,11 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench.load.client import Target, raise_file_limit, stream_all
-from bench.load.report import Slo, load_pyplot, plot, summary, table
-from bench.load.workload import Workload, arrivals, read_lengths
+from bench.load.report import load_pyplot, plot, table
 from bench.results import Record, add_json_option, record, save
+from octavo.services.client.load.figures import Slo, summary
+from octavo.services.client.load.streams import Target, raise_file_limit, stream_all
+from octavo.services.client.load.workload import Workload, arrivals, read_lengths
 
 ROWS = {"inf": 6, "16": 7}
 KEPT = ("ttft_ms", "tpot_ms", "itl_ms")

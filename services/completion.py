@@ -8,9 +8,11 @@ from collections.abc import Callable, Mapping
 import shtab
 
 from octavo.services.batch.command import make_parser as batch_parser
+from octavo.services.client.bench import make_parser as bench_parser
 from octavo.services.client.chat import make_parser as chat_parser
 from octavo.services.client.complete import make_parser as complete_parser
 from octavo.services.client.status import make_parser as status_parser
+from octavo.services.doctor.command import make_parser as doctor_parser
 from octavo.services.plan.command import make_parser as plan_parser
 from octavo.services.supervisor.admin_command import make_parser as admin_parser
 from octavo.services.supervisor.settings import COMMANDS as TAKING_OPTIONS
@@ -30,6 +32,8 @@ OWN: dict[str, Callable[[], argparse.ArgumentParser]] = {
     "plan": plan_parser,
     "run-batch": batch_parser,
     "admin": admin_parser,
+    "doctor": doctor_parser,
+    "bench": bench_parser,
     "status": status_parser,
     "chat": chat_parser,
     "complete": complete_parser,

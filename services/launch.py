@@ -157,11 +157,25 @@ def check_config(argv: list[str], environ: Environ) -> int:
     return check_config.check_config(argv, environ)
 
 
+def measure(argv: list[str], environ: Environ) -> int:
+    """`octavo bench`: 0, 1 every request failed, 2 bad arguments or no server."""
+    from octavo.services.client.bench import bench
+
+    return bench(argv, environ)
+
+
 def complete_shell(argv: list[str], environ: Environ) -> int:
     """`octavo completion`: 0, 2 an unknown shell."""
     from octavo.services.completion import completion
 
     return completion(argv, {name: command.summary for name, command in COMMANDS.items()})
+
+
+def examine(argv: list[str], environ: Environ) -> int:
+    """`octavo doctor`: 0 nothing is wrong, 1 something is, 2 bad arguments."""
+    from octavo.services.doctor.command import doctor
+
+    return doctor(argv, environ)
 
 
 def show_status(argv: list[str], environ: Environ) -> int:
@@ -201,6 +215,7 @@ COMMANDS = {
     "plan": Command(
         BEFORE, "[MODEL] [flags]", "what memory it takes, and whether it fits", plan_memory
     ),
+    "doctor": Command(BEFORE, "[MODEL] [--port N]", "what is wrong with this machine", examine),
     "check-config": Command(
         BEFORE, "[MODEL] [flags]", "the effective configuration and its sources", check_config
     ),
@@ -211,6 +226,7 @@ COMMANDS = {
     "status": Command(BESIDE, "[--once]", "a live view of a server", show_status),
     "chat": Command(BESIDE, "[-q TEXT]", "talk to the model of a server", chat_with),
     "complete": Command(BESIDE, "[-q TEXT]", "let it continue texts", complete_texts),
+    "bench": Command(BESIDE, "[flags]", "load it, and measure how it bears that", measure),
     "completion": Command(
         OTHER, "SHELL", "completion of commands for bash, zsh, fish", complete_shell
     ),

@@ -50,9 +50,16 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "octavo.services.supervisor.admin",
         "octavo.shared",
     ),
+    "octavo.services.doctor": (
+        "octavo.services.doctor",
+        "octavo.services.supervisor",
+        "octavo.services.worker.checkpoint",
+        "octavo.shared",
+    ),
     "octavo.services.completion": (
         "octavo.services.batch",
         "octavo.services.client",
+        "octavo.services.doctor",
         "octavo.services.plan",
         "octavo.services.supervisor",
         "octavo.shared",
@@ -61,6 +68,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "octavo.services.batch",
         "octavo.services.client",
         "octavo.services.completion",
+        "octavo.services.doctor",
         "octavo.services.plan",
         "octavo.services.supervisor",
         "octavo.shared",
@@ -77,6 +85,7 @@ WITHOUT_TORCH = (
     "octavo.services.batch",
     "octavo.services.plan",
     "octavo.services.client",
+    "octavo.services.doctor",
     "octavo.services.completion",
     "octavo.services.launch",
 )

@@ -13,10 +13,17 @@ from pathlib import Path
 import pytest
 
 from bench.compare import GOALS
-from bench.load.client import EventReader, Target, Timing, stream_all
-from bench.load.report import Slo, percentile, plot, summary, table
-from bench.load.workload import Lognormal, Uniform, Workload, arrivals, read_lengths
+from bench.load.report import plot, table
 from bench.serving import records
+from octavo.services.client.load.figures import Slo, percentile, summary
+from octavo.services.client.load.streams import EventReader, Target, Timing, stream_all
+from octavo.services.client.load.workload import (
+    Lognormal,
+    Uniform,
+    Workload,
+    arrivals,
+    read_lengths,
+)
 
 CHUNK = b'data: {"id":"c","choices":[{"index":0,"text":"x","finish_reason":null}]}\n\n'
 USAGE = b'data: {"id":"c","choices":[],"usage":{"prompt_tokens":4,"completion_tokens":3}}\n\n'

@@ -80,10 +80,19 @@ class Workload:
         return [draw.randrange(FIRST_ID, self.vocab) for _ in range(count)]
 
 
-def arrivals(count: int, rate: float, seed: str) -> list[float]:
-    """Seconds from the start: a Poisson stream, or for an infinite rate all at once."""
+def arrivals(count: int, rate: float, seed: str, burstiness: float = 1.0) -> list[float]:
+    """Seconds from the start, or for an infinite rate all at once. Burstiness 1 is a Poisson
+    stream; below it requests come in crowds, above it evenly."""
     draw, at, moments = random.Random(seed), 0.0, []
     for _ in range(count):
         moments.append(at)
-        at += 0.0 if math.isinf(rate) else draw.expovariate(rate)
+        if math.isinf(rate):
+            continue
+        steady = burstiness == 1.0
+        at += draw.expovariate(rate) if steady else _gap(draw, rate, burstiness)
     return moments
+
+
+def _gap(draw: random.Random, rate: float, burstiness: float) -> float:
+    """1 / rate on average, of a gamma distribution."""
+    return draw.gammavariate(burstiness, 1 / (rate * burstiness))

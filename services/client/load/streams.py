@@ -12,7 +12,7 @@ import json
 import resource
 import time
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -27,6 +27,7 @@ class Timing:
     arrivals: list[float] = field(default_factory=list)
     output_tokens: int = 0
     error: str | None = None
+    input_tokens: int = 0
 
     @property
     def ttft(self) -> float:
@@ -55,7 +56,11 @@ class Target:
     @property
     def address(self) -> tuple[str, int]:
         parts = urlsplit(self.url)
-        return parts.hostname or "127.0.0.1", parts.port or 80
+        return parts.hostname or "127.0.0.1", parts.port or (443 if self.is_secure else 80)
+
+    @property
+    def is_secure(self) -> bool:
+        return urlsplit(self.url).scheme == "https"
 
     def request(self, body: bytes) -> bytes:
         head = (
@@ -109,6 +114,7 @@ class EventReader(asyncio.Protocol):
         elif b'"completion_tokens"' in line:
             event = json.loads(line[6:])
             self._timing.output_tokens = event["usage"]["completion_tokens"]
+            self._timing.input_tokens = event["usage"].get("prompt_tokens", 0)
             if event["choices"]:
                 self._timing.arrivals.append(now)
         else:
@@ -129,7 +135,7 @@ async def stream(target: Target, body: bytes, timing: Timing) -> None:
     timing.sent = time.perf_counter()
     try:
         transport, reader = await loop.create_connection(
-            lambda: EventReader(timing), *target.address
+            lambda: EventReader(timing), *target.address, ssl=target.is_secure or None
         )
     except OSError as error:
         timing.error = repr(error)
@@ -142,9 +148,14 @@ async def stream(target: Target, body: bytes, timing: Timing) -> None:
 
 
 async def stream_all(
-    target: Target, bodies: Sequence[bytes], moments: Sequence[float], concurrency: int | None
+    target: Target,
+    bodies: Sequence[bytes],
+    moments: Sequence[float],
+    concurrency: int | None,
+    done: Callable[[], object] = lambda: None,
 ) -> tuple[list[Timing], float]:
-    """Every request at its moment, at most `concurrency` at once; and the seconds for all."""
+    """Every request at its moment, at most `concurrency` at once; and the seconds for all. `done`
+    is called after each."""
     gate = asyncio.Semaphore(concurrency or len(bodies))
     timings = [Timing() for _ in bodies]
 
@@ -152,6 +163,7 @@ async def stream_all(
         await asyncio.sleep(moment)
         async with gate:
             await stream(target, body, timing)
+        done()
 
     began = time.perf_counter()
     await asyncio.gather(*map(one, bodies, moments, timings))
