@@ -25,9 +25,10 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench.load.client import Target, raise_file_limit, stream_all
-from bench.load.report import Slo, load_pyplot, summary
-from bench.load.workload import Workload, arrivals, read_lengths
+from bench.load.report import load_pyplot
+from octavo.services.client.load.figures import Slo, summary
+from octavo.services.client.load.streams import Target, raise_file_limit, stream_all
+from octavo.services.client.load.workload import Workload, arrivals, read_lengths
 
 SETTINGS: dict[str, list[str]] = {
     "max-num-seqs": ["32", "64", "128", "256", "512"],
