@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,7 @@ def snapshot(life: Lifecycle, stats: EngineStats, processes: dict[str, str]) -> 
         "totals": life.metrics.totals(),
         "processes": processes,
         "restarts": life.metrics.own.counts("process_restarts"),
-        "tenants": _tenants(life, running),
+        "tenants": _tenants(life),
     }
 
 
@@ -78,13 +79,14 @@ def _queue(life: Lifecycle) -> list[Request]:
     return sorted(waiting, key=lambda request: request.order)
 
 
-def _tenants(life: Lifecycle, running: list[Request]) -> list[dict[str, Any]]:
+def _tenants(life: Lifecycle) -> list[dict[str, Any]]:
     """The busiest first."""
     found: dict[str, dict[str, Any]] = {}
-    for request in life.requests.values():
-        name = life.tenants.name(request.tenant)
+    numbers = Counter((one.tenant, one.slot >= 0) for one in life.requests.values())
+    for (tenant, runs), number in numbers.items():
+        name = life.tenants.name(tenant)
         row = found.setdefault(name, {"name": name, "running": 0, "waiting": 0})
-        row["running" if request.slot >= 0 else "waiting"] += 1
+        row["running" if runs else "waiting"] += number
     tokens = life.metrics.own.counts("tenant_tokens")
     rows = [{**row, "tokens": tokens.get(row["name"] or "(none)", 0)} for row in found.values()]
     return sorted(rows, key=lambda row: -row["running"] - row["waiting"])[:MAX_ROWS]
@@ -94,10 +96,11 @@ def _map(life: Lifecycle, running: list[Request]) -> Any:
     """uint8[blocks]: FREE, CACHED, SHARED, or its owner's colour."""
     cells = np.zeros(life.kv.pool.num_blocks, np.uint8)
     cells[life.kv.cache.blocks()] = CACHED
-    for request in running:
-        blocks = np.asarray(request.block_ids, np.int64)
-        taken = cells[blocks] >= SHARED
-        cells[blocks] = np.where(taken, SHARED, _colour(request))
+    counts = [len(request.block_ids) for request in running]
+    blocks = [block for request in running for block in request.block_ids]
+    owned = np.array(blocks, np.int64)
+    cells[owned] = np.repeat([_colour(request) for request in running], counts)
+    cells[np.bincount(owned, minlength=len(cells)) > 1] = SHARED
     return cells
 
 
