@@ -11,10 +11,12 @@ import logging
 import os
 import sys
 
+STANDARD_ERROR = 2
+
 
 def setup_logging(process: str, level: str = "INFO") -> None:
     """Send this process's log to standard error, one line a record."""
-    handler = LogHandler(sys.stderr.fileno())
+    handler = LogHandler(STANDARD_ERROR)
     handler.setFormatter(
         logging.Formatter(f"%(asctime)s {process} %(levelname)s %(message)s", "%H:%M:%S")
     )
