@@ -17,6 +17,7 @@ from octavo.services.plan.command import make_parser as plan_parser
 from octavo.services.supervisor.admin_command import make_parser as admin_parser
 from octavo.services.supervisor.settings import COMMANDS as TAKING_OPTIONS
 from octavo.services.supervisor.settings import make_parser as options_parser
+from octavo.services.verify.command import make_parser as verify_parser
 from octavo.shared.arguments import Parser
 
 FILES = ("FILE", "PATH")
@@ -31,6 +32,7 @@ for fish:
 OWN: dict[str, Callable[[], argparse.ArgumentParser]] = {
     "plan": plan_parser,
     "run-batch": batch_parser,
+    "verify": verify_parser,
     "admin": admin_parser,
     "doctor": doctor_parser,
     "bench": bench_parser,

@@ -171,6 +171,13 @@ def complete_shell(argv: list[str], environ: Environ) -> int:
     return completion(argv, {name: command.summary for name, command in COMMANDS.items()})
 
 
+def verify_model(argv: list[str], environ: Environ) -> int:
+    """`octavo verify`: 0 as transformers computes it, 1 not, 2 bad settings."""
+    from octavo.services.verify.command import verify
+
+    return verify(argv, environ)
+
+
 def examine(argv: list[str], environ: Environ) -> int:
     """`octavo doctor`: 0 nothing is wrong, 1 something is, 2 bad arguments."""
     from octavo.services.doctor.command import doctor
@@ -214,6 +221,9 @@ COMMANDS = {
     ),
     "plan": Command(
         BEFORE, "[MODEL] [flags]", "what memory it takes, and whether it fits", plan_memory
+    ),
+    "verify": Command(
+        BEFORE, "[MODEL] [flags]", "its logits beside those of transformers", verify_model
     ),
     "doctor": Command(BEFORE, "[MODEL] [--port N]", "what is wrong with this machine", examine),
     "check-config": Command(

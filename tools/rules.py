@@ -56,12 +56,21 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "octavo.services.worker.checkpoint",
         "octavo.shared",
     ),
+    "octavo.services.verify": (
+        "octavo.services.verify",
+        "octavo.services.supervisor",
+        # What it verifies.
+        "octavo.services.worker",
+        "octavo.kernels",
+        "octavo.shared",
+    ),
     "octavo.services.completion": (
         "octavo.services.batch",
         "octavo.services.client",
         "octavo.services.doctor",
         "octavo.services.plan",
         "octavo.services.supervisor",
+        "octavo.services.verify",
         "octavo.shared",
     ),
     "octavo.services.launch": (
@@ -71,6 +80,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "octavo.services.doctor",
         "octavo.services.plan",
         "octavo.services.supervisor",
+        "octavo.services.verify",
         "octavo.shared",
     ),
 }

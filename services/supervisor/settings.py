@@ -32,6 +32,7 @@ COMMANDS = {
     "finds them in the cache: for the build of an image.",
     "check-config": "Print the effective configuration, and where each value comes from.",
     "plan": "Flags of the server that `octavo plan` reckons with.",
+    "verify": "Flags of the server that `octavo verify` sets up.",
     "run-batch": "Flags of the server that `octavo run-batch` starts.",
 }
 
