@@ -98,6 +98,7 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     shutdown_timeout: float = 30.0
     """Seconds that requests in flight get to finish after SIGTERM."""
     hang_timeout: float = 30.0
+    otlp_traces_endpoint: str | None = None
     """Seconds without progress after which a process is killed, and started again."""
     max_queued_requests: int = 4096
     """Requests waiting or running, per server; above it 503."""

@@ -320,6 +320,9 @@ class Finished(Item):
     message: str | None = None
     retry_after: int = 1
     """Seconds, of `rate_limited`."""
+    admitted_time: float = 0.0
+    first_token_time: float = 0.0
+    """CLOCK_MONOTONIC seconds; 0: it never got so far."""
 
 
 class PromptLogprobsOutput(Item):

@@ -21,6 +21,7 @@ from octavo.services.frontend.peers import Peers
 from octavo.services.frontend.server import Ending, create_server, serve
 from octavo.services.frontend.service import Service
 from octavo.services.frontend.template_renderer import TemplateRenderer
+from octavo.services.frontend.tracing import Tracer
 from octavo.shared.config import FRONTEND_SOCKET, ProcessConfig
 from octavo.shared.grammar.helper import HelperConfig
 from octavo.shared.messages import ToFrontend, ToScheduler
@@ -51,6 +52,7 @@ async def _run(child: Child, listener: socket.socket, tokenizer: Tokenizer) -> N
     loop.add_signal_handler(RETIRE, retire.set)
     spoke = _connect(child.config)
     engine = EngineClient(spoke, dead_seconds=child.config.server.hang_timeout + RESTART_SECONDS)
+    engine.tracer = _tracer(child.config)
     # What is in flight cannot finish any more: it ends at once, with an error.
     loop.add_signal_handler(ENGINE_GONE, engine.close, "The engine has stopped.")
     # A broken line to the scheduler must not go unnoticed: it ends the server.
@@ -86,6 +88,15 @@ async def _run(child: Child, listener: socket.socket, tokenizer: Tokenizer) -> N
     await _end(listening)
     pulse.cancel()
     spoke.close()
+    if engine.tracer is not None:
+        engine.tracer.close()
+
+
+def _tracer(config: ProcessConfig) -> Tracer | None:
+    server = config.server
+    names = [*server.served_model_name, server.engine.model]
+    endpoint = server.otlp_traces_endpoint
+    return Tracer.to(endpoint, names[0]) if endpoint else None
 
 
 def _templates(config: ProcessConfig, tokenizer: Tokenizer) -> TemplateRenderer:

@@ -18,6 +18,7 @@ from typing import Any, Literal, Protocol
 from octavo.services.frontend.http_counts import HttpCounter
 from octavo.services.frontend.inbox import Inbox, Stream
 from octavo.services.frontend.terms import Terms
+from octavo.services.frontend.tracing import Tracer
 from octavo.shared.errors import EngineDead
 from octavo.shared.messages import (
     REQUEST_ID_BYTES,
@@ -76,6 +77,7 @@ class EngineClient:
         self._last_seen: float | None = None
         self._sending: set[asyncio.Task[None]] = set()
         self.http = HttpCounter()
+        self.tracer: Tracer | None = None
         self.stats: EngineStats | None = None
         self.closing = False
         self.seen = asyncio.Event()
@@ -142,7 +144,7 @@ class EngineClient:
             for ids, sampling in prompts
             for choice in range(sampling.n)
         ]
-        return await self._start(submits)
+        return await self._start(submits, terms.traceparent)
 
     async def pool(
         self, prompts: Sequence[tuple[Sequence[int], PoolingParams]], terms: Terms
@@ -162,16 +164,16 @@ class EngineClient:
             )
             for ids, params in prompts
         ]
-        return await self._start(submits)
+        return await self._start(submits, terms.traceparent)
 
-    async def _start(self, submits: Sequence[Submit]) -> Inbox:
+    async def _start(self, submits: Sequence[Submit], traceparent: str) -> Inbox:
         if self.closing:
             raise EngineDead("The server is shutting down.")
         if not self.healthy:
             raise EngineDead("The engine is not running.")
         inbox = Inbox([submit.request_id for submit in submits])
         for stream, submit in zip(inbox.streams, submits, strict=True):
-            stream.submit = submit
+            stream.submit, stream.traceparent = submit, traceparent
         self._live |= {stream.request_id: stream for stream in inbox.streams}
         try:
             for submit in submits:
@@ -255,6 +257,8 @@ class EngineClient:
         for finished in outputs.finished:
             if (stream := self._live.pop(finished.request_id, None)) is not None:
                 stream.finish(finished)
+                if self.tracer is not None:
+                    self.tracer.note(stream, finished)
                 self._told[stream.inbox] = None
 
     def _deliver_tokens(self, outputs: Outputs) -> None:

@@ -37,6 +37,7 @@ class Stream:
         self.request_id = request_id
         self.submit: Submit | None = None
         """What the engine was asked; None: nothing."""
+        self.traceparent = ""
         self._token_ids = array("i")
         self.cached_tokens = 0
         self.prompt_logprobs: dict[int, TokenLogprob] = {}
@@ -47,6 +48,10 @@ class Stream:
         self._piece = Piece()
         self._due = 1
         """How many tokens are worth waking the reader; the first always is."""
+
+    @property
+    def num_tokens(self) -> int:
+        return len(self._token_ids)
 
     def resubmitted(self) -> Submit | None:
         """The request as it stands: what is left of it is what has not arrived."""

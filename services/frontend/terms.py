@@ -26,14 +26,15 @@ class Body(Protocol):
 
 @dataclass(frozen=True)
 class Terms:
-    """`tenant`: who shares with whom. `quota`: of
-    the key that was shown."""
+    """`tenant`: who shares with whom. `quota`: of the key that was shown. `traceparent`: the
+    caller's span."""
 
     priority: int = 0
     cache_salt: str = ""
     tenant: str = ""
     until: Until = NO_HURRY
     quota: Quota | None = None
+    traceparent: str = ""
 
 
 def terms_of(request: Request, body: Body, salt: str | None = None) -> Terms:
@@ -47,6 +48,7 @@ def terms_of(request: Request, body: Body, salt: str | None = None) -> Terms:
         tenant=owner or _user(body),
         until=until(request.headers.get(HEADER), body.deadline_ms),
         quota=None if key is None else key.quota,
+        traceparent=request.headers.get("traceparent", ""),
     )
 
 

@@ -199,7 +199,9 @@ class Lifecycle:
             self.tenants.leave(request.tenant)
             if request.quota is not None:
                 self.quotas.leave(request.quota, request.num_outputs)
-        self.refuse(request.peer, request.request_id, reason, stop_id, error, refusal)
+        finished = self.refuse(request.peer, request.request_id, reason, stop_id, error, refusal)
+        finished.admitted_time = request.admitted_time
+        finished.first_token_time = request.first_token_time
         self.metrics.on_finish(request, reason, tenant)
 
     def refuse(
@@ -210,7 +212,7 @@ class Lifecycle:
         stop_id: int | None = None,
         error: str | None = None,
         refusal: Refusal | None = None,
-    ) -> None:
+    ) -> Finished:
         """Tell a frontend that a request is over, whether or not it was ever known here."""
         if error is not None:
             self.metrics.on_error(error)
@@ -224,6 +226,7 @@ class Lifecycle:
             retry_after=refusal.retry_after if refusal else 1,
         )
         self.outbox.to(peer).finished.append(finished)
+        return finished
 
     @contextlib.contextmanager
     def boundary(self, request: Request) -> Iterator[None]:

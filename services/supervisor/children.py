@@ -31,7 +31,7 @@ Popen = Callable[..., "subprocess.Popen[bytes]"]
 PASSED_ON = re.compile(
     r"(PATH|HOME|USER|LANG|LC_\w+|TZ|TMPDIR|VIRTUAL_ENV|XDG_CACHE_HOME|LD_LIBRARY_PATH|CUDA_\w+"
     r"|NVIDIA_\w+|NCCL_\w+|GLOO_\w+|TORCH_\w+|PYTORCH_\w+|TRITON_\w+|HF_\w+|TOKENIZERS_\w+|OMP_\w+"
-    r"|MKL_\w+|PYTHON\w*|OCTAVO_TEST_\w+)"
+    r"|MKL_\w+|OTEL_\w+|PYTHON\w*|OCTAVO_TEST_\w+)"
 )
 RANKS_MEET_ON = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
 """Ranks are on one host: how they find each other needs no network."""

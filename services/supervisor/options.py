@@ -246,6 +246,12 @@ OPTIONS = (
         parse=number,
     ),
     Option(
+        "otlp_traces_endpoint",
+        SERVER,
+        "Where spans of requests go (OTLP over HTTP); needs the extra octavo[otel].",
+        metavar="URL",
+    ),
+    Option(
         "hang_timeout",
         SERVER,
         "Seconds without progress after which a process is killed and started again.",
