@@ -97,7 +97,7 @@ def serve(argv: list[str], environ: Environ) -> int:
 
     _leave_when_told(0)
     settings = read_settings(argv, environ)
-    setup_logging("supervisor", settings.log_level)
+    setup_logging("supervisor", settings.log_level, settings.server.log_format)
     with listener.bind(settings.server.host, settings.server.port) as bound:
         server, model = resolve(settings.server, environ)
         return supervise(
@@ -123,7 +123,7 @@ def fill_kernel_cache(argv: list[str], environ: Environ) -> int:
 
     _leave_when_told(INTERRUPTED)
     settings = read_settings(argv, environ, "compile")
-    setup_logging("compile", settings.log_level)
+    setup_logging("compile", settings.log_level, settings.server.log_format)
     server, model = resolve(without_weights(settings.server), environ)
     return compile_kernels(server, model, Spawner(environ), settings.log_level)
 

@@ -108,6 +108,9 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """A request with a field that nobody knows is a 400."""
     trust_request_chat_template: bool = False
     """A request may bring a chat template of its own."""
+    log_format: Literal["text", "json"] = "text"
+    access_log: bool = True
+    """Whether the end of every request is a line of the log; probes never are."""
 
 
 class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):

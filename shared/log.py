@@ -10,17 +10,47 @@ import contextlib
 import logging
 import os
 import sys
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
 
 STANDARD_ERROR = 2
+FIELDS = "fields"
+"""Key of `extra` under which a record carries values that JSON lines have one by one."""
 
 
-def setup_logging(process: str, level: str = "INFO") -> None:
-    """Send this process's log to standard error, one line a record."""
+def setup_logging(process: str, level: str = "INFO", form: str = "text") -> None:
+    """Send this process's log to standard error, one line a record: text, or JSON."""
     handler = LogHandler(STANDARD_ERROR)
-    handler.setFormatter(
-        logging.Formatter(f"%(asctime)s {process} %(levelname)s %(message)s", "%H:%M:%S")
-    )
+    handler.setFormatter(formatter(process, form))
     logging.basicConfig(level=level, handlers=[handler], force=True)
+
+
+def formatter(process: str, form: str) -> logging.Formatter:
+    if form == "json":
+        return JsonFormatter(process)
+    return logging.Formatter(f"%(asctime)s {process} %(levelname)s %(message)s", "%H:%M:%S")
+
+
+class JsonFormatter(logging.Formatter):
+    """One object a line; a traceback stands in `exception`."""
+
+    def __init__(self, process: str) -> None:
+        super().__init__()
+        self._process = process
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "process": self._process,
+            "message": record.getMessage(),
+            **getattr(record, FIELDS, {}),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return msgspec.json.encode(line).decode()
 
 
 class LogHandler(logging.Handler):
@@ -38,12 +68,17 @@ class LogHandler(logging.Handler):
             self.handleError(record)
             return
         if self._lost:
-            text = f"({self._lost} log lines could not be written)\n{text}"
+            text = f"{self._told_lost()}\n{text}"
         try:
             os.write(self._descriptor, f"{text}\n".encode(errors="replace"))
             self._lost = 0
         except OSError:
             self._lost += 1
+
+    def _told_lost(self) -> str:
+        said = f"({self._lost} log lines could not be written)"
+        told = {"msg": said, "levelname": "WARNING", "levelno": logging.WARNING}
+        return self.format(logging.makeLogRecord(told))
 
 
 def say(line: str) -> None:

@@ -148,5 +148,6 @@ def _adopt() -> Child:
     die_with_parent(args.parent)
     child = Child(args.control_fd, args.status_fd)
     child.watch_parent()
-    setup_logging(f"{child.config.role}-{child.config.index}", child.config.log_level)
+    name, form = f"{child.config.role}-{child.config.index}", child.config.server.log_format
+    setup_logging(name, child.config.log_level, form)
     return child

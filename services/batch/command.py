@@ -35,7 +35,7 @@ def run_batch(argv: list[str], environ: Mapping[str, str]) -> int:
     try:
         own, rest = parse(argv)
         settings = read_settings(rest, environ, "run-batch")
-        setup_logging("run-batch", settings.log_level)
+        setup_logging("run-batch", settings.log_level, settings.server.log_format)
         logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs every request
         return _run(own, settings, environ)
     except StartError as error:

@@ -200,4 +200,5 @@ def create_app(
     silence = service.config.sse_keep_alive_interval
     app.state.keys = keys = keys or KeyRing.of(service.config)
     edge = Edge(ResumeLayer(app, replays, peers, silence), keys)
-    return CountingLayer(edge, service.engine.http, [one.path for one in SERVED])
+    paths, logged = [one.path for one in SERVED], service.config.access_log
+    return CountingLayer(edge, service.engine.http, paths, logged)

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Literal, Protocol
 
+from octavo.services.frontend.access import note_inbox
 from octavo.services.frontend.http_counts import HttpCounter
 from octavo.services.frontend.inbox import Inbox, Stream
 from octavo.services.frontend.terms import Terms
@@ -174,6 +175,7 @@ class EngineClient:
         inbox = Inbox([submit.request_id for submit in submits])
         for stream, submit in zip(inbox.streams, submits, strict=True):
             stream.submit, stream.traceparent = submit, traceparent
+        note_inbox(inbox)
         self._live |= {stream.request_id: stream for stream in inbox.streams}
         try:
             for submit in submits:

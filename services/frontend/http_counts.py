@@ -15,6 +15,7 @@ from starlette.datastructures import Headers
 from starlette.routing import compile_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from octavo.services.frontend import access
 from octavo.shared.http_counts import FINE_SECONDS, RouteCounts
 from octavo.shared.messages import HttpCounts
 
@@ -47,8 +48,11 @@ class HttpCounter:
 class CountingLayer:
     """The outermost layer: what the edge turns away is counted too."""
 
-    def __init__(self, app: ASGIApp, counter: HttpCounter, paths: Iterable[str]) -> None:
+    def __init__(
+        self, app: ASGIApp, counter: HttpCounter, paths: Iterable[str], logged: bool = True
+    ) -> None:
         self._app = app
+        self._logged = logged
         self._counter = counter
         self._plain = {path for path in paths if "{" not in path}
         self._patterns = [(compile_path(path)[0], path) for path in paths if "{" in path]
@@ -58,6 +62,7 @@ class CountingLayer:
             await self._app(scope, receive, send)
             return
         began, status, sent = time.monotonic(), CLIENT_LEFT, 0
+        record = access.opened(began)
 
         async def send_on(message: Message) -> None:
             nonlocal status, sent
@@ -73,6 +78,8 @@ class CountingLayer:
             seconds = time.monotonic() - began
             handler = self._handler(scope["path"])
             self._counter.note(handler, method, status, seconds, _announced(scope), sent)
+            if self._logged:
+                access.write(record, method, handler, status, seconds)
 
     def _handler(self, path: str) -> str:
         if path in self._plain:

@@ -8,6 +8,7 @@ bounded by the requests' max_tokens.
 from __future__ import annotations
 
 import asyncio
+import time
 from array import array
 from collections.abc import Callable, Sequence
 
@@ -15,6 +16,8 @@ import msgspec
 
 from octavo.shared.messages import Finished, Submit, pack
 from octavo.shared.text.logprobs import TokenLogprob
+
+ID_BYTES = 4
 
 
 class ClientGone(Exception):
@@ -50,7 +53,8 @@ class Stream:
         """How many tokens are worth waking the reader; the first always is."""
 
     @property
-    def num_tokens(self) -> int:
+    def num_output_tokens(self) -> int:
+        """Of the engine; what stands behind a stop string is among them."""
         return len(self._token_ids)
 
     def resubmitted(self) -> Submit | None:
@@ -64,6 +68,8 @@ class Stream:
         )
 
     def add_token(self, token_id: int, logprob: TokenLogprob | None) -> None:
+        if self.inbox.first_at is None:
+            self.inbox.first_at = time.monotonic()
         self._token_ids.append(token_id)
         self._piece.token_ids.append(token_id)
         if logprob is not None:
@@ -98,6 +104,19 @@ class Inbox:
         self._gone = False
         self._timer: asyncio.TimerHandle | None = None
         self._deadline = 0.0
+        self.first_at: float | None = None
+        """When the engine's first token came, by time.monotonic()."""
+
+    @property
+    def num_prompt_tokens(self) -> int:
+        """Each prompt once, however many choices it has."""
+        submits = [stream.submit for stream in self.streams if stream.submit is not None]
+        counted = [submit for submit in submits if submit.num_choices or submit.pooling]
+        return sum(len(submit.prompt_ids) // ID_BYTES for submit in counted)
+
+    @property
+    def num_output_tokens(self) -> int:
+        return sum(stream.num_output_tokens for stream in self.streams)
 
     def mark(self, stream: Stream) -> None:
         """Note that a stream has something to read; `flush` tells the reader."""

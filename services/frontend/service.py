@@ -11,6 +11,7 @@ from typing import Literal
 import msgspec
 from starlette.requests import Request
 
+from octavo.services.frontend.access import note_id
 from octavo.services.frontend.engine_client import EngineClient
 from octavo.services.frontend.grammar_compiler import GrammarCompiler
 from octavo.services.frontend.parsers.registry import Parsers
@@ -73,8 +74,10 @@ class Head:
     @classmethod
     def new(cls, prefix: str, model: str, service: Service, request_id: str | None = None) -> Head:
         """`request_id`: the client's own name for the request, known to be harmless."""
+        named = f"{prefix}-{request_id or secrets.token_hex(16)}"
+        note_id(named)
         return cls(
-            id=f"{prefix}-{request_id or secrets.token_hex(16)}",
+            id=named,
             created=int(time.time()),
             model=model,
             system_fingerprint=fingerprint(service.config),

@@ -26,7 +26,7 @@ class Ended(Protocol):
     cached_tokens: int
 
     @property
-    def num_tokens(self) -> int: ...
+    def num_output_tokens(self) -> int: ...
 
 
 class Tracer:
@@ -78,7 +78,7 @@ class Tracer:
         found: dict[str, Any] = {
             "gen_ai.request.model": self._model,
             "gen_ai.usage.prompt_tokens": len(submit.prompt_ids) // 4,
-            "gen_ai.usage.completion_tokens": stream.num_tokens,
+            "gen_ai.usage.completion_tokens": stream.num_output_tokens,
             "gen_ai.usage.cached_tokens": stream.cached_tokens,
             "gen_ai.response.finish_reason": finished.error or finished.reason,
         }

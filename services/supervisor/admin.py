@@ -6,6 +6,7 @@ A 0600 unix socket, one JSON line each way: {"command": "status"}. It is not rea
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import socket
@@ -114,7 +115,22 @@ def _read_line(connection: socket.socket) -> bytes:
 
 
 def _make_room(path: Path) -> None:
-    """Remove what a server that was killed has left; a live server's socket stays."""
+    """Remove what a server that was killed has left. Raises OSError for a live server's socket:
+    it stays with that, though this one may be about to find its port in use."""
     with contextlib.suppress(FileNotFoundError):
-        if stat.S_ISSOCK(path.stat().st_mode) and path.stat().st_uid == os.getuid():
-            path.unlink()
+        found = path.stat()
+        if not stat.S_ISSOCK(found.st_mode) or found.st_uid != os.getuid():
+            return
+        if _is_live(path):
+            raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+        path.unlink()
+
+
+def _is_live(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(PATIENCE)
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+    return True

@@ -282,6 +282,18 @@ OPTIONS = (
         "its time.",
         parse=boolean,
     ),
+    Option(
+        "log_format",
+        SERVER,
+        "Log lines as text, or each as a JSON object.",
+        choices=("text", "json"),
+    ),
+    Option(
+        "access_log",
+        SERVER,
+        "A log line for the end of every request but probes.",
+        parse=boolean,
+    ),
     Option("log_level", SERVER, "Least level to log.", parse=str.upper, choices=LOG_LEVELS),
 )
 BY_NAME = {option.name: option for option in OPTIONS}

@@ -74,11 +74,19 @@ class Progress:
 
 
 def describe(status: Status, seconds: float) -> str:
-    """`loading weights 34 % (5.1 of 15.0 GB, 2.3 GB/s)`"""
+    """`loading weights 34 % (5.1 of 15.0 GB, 2.3 GB/s, 4 s left)`"""
     share = f" {100 * status.done / status.total:.0f} %" if status.total else ""
     if status.unit == "B":
         rate = status.done / seconds / 1e9 if seconds > 0 else 0.0
         counts = f"{status.done / 1e9:.1f} of {status.total / 1e9:.1f} GB, {rate:.1f} GB/s"
     else:
         counts = f"{status.done} of {status.total} {status.unit}".rstrip()
-    return f"loading {status.phase}{share} ({counts})"
+    return f"loading {status.phase}{share} ({counts}{_left(status, seconds)})"
+
+
+def _left(status: Status, seconds: float) -> str:
+    """At the speed so far; nothing where that is not known, or it is as good as done."""
+    if not status.done or not status.total:
+        return ""
+    left = seconds * (status.total - status.done) / status.done
+    return f", {left:.0f} s left" if left >= 1 else ""

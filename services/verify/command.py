@@ -59,7 +59,7 @@ def verify(argv: list[str], environ: Mapping[str, str]) -> int:
     own, rest = make_parser().parse_known_args(argv)
     check_range("max-tokens", own.max_tokens, 1, 4096)
     settings = read_settings(rest, environ, "verify")
-    setup_logging("verify", settings.log_level)
+    setup_logging("verify", settings.log_level, settings.server.log_format)
     check(settings.server.engine)
     server, info = resolve(settings.server, environ)
     if info.pooling is not None:

@@ -34,9 +34,9 @@ class Rank:
 
 def test_words() -> None:
     status = loading(1_000_000_000)
-    assert describe(status, 2.0) == "loading weights 25 % (1.0 of 4.0 GB, 0.5 GB/s)"
+    assert describe(status, 2.0) == "loading weights 25 % (1.0 of 4.0 GB, 0.5 GB/s, 6 s left)"
     status = Status(state="loading", phase="graphs", done=3, total=12)
-    assert describe(status, 2.0) == "loading graphs 25 % (3 of 12)"
+    assert describe(status, 2.0) == "loading graphs 25 % (3 of 12, 6 s left)"
 
 
 def test_lines_are_rare_and_tell_of_rank_0_alone(
