@@ -7,7 +7,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 MAKEFLAGS += --no-builtin-rules
 .DEFAULT_GOAL := help
-.PHONY: help install serve test faults soak faults-gpu test-gpu check size docs bench bench-gpu links clean
+.PHONY: help install serve test faults soak faults-gpu test-gpu check size docs dashboards bench bench-gpu links clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -65,6 +65,9 @@ size: $(INSTALLED)  ## lines per room, and the budget
 
 docs: $(INSTALLED)  ## rewrite docs/api.md from the conformance cases
 	OCTAVO_TEST_WRITE_DOCS=1 $(RUN) -m pytest -q tests/conformance
+
+dashboards: $(INSTALLED)  ## rewrite deploy/grafana/dashboards
+	$(RUN) tools/dashboards.py
 
 bench: $(INSTALLED)  ## measure scheduler and frontend; with a GPU kernels and generation too
 	$(RUN) bench/scheduler.py --json build/bench/scheduler.json
