@@ -14,7 +14,12 @@ MOST_RANKS = 16
 HIGHEST_SHARE = 0.95
 
 
+SMALL = GIB // 10
+
+
 def gib(num_bytes: int) -> str:
+    if abs(num_bytes) < SMALL:
+        return f"{num_bytes / (1 << 20):.1f} MiB"
     return f"{num_bytes / GIB:.2f} GiB"
 
 

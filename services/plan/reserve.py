@@ -48,12 +48,12 @@ def reserve(config: ModelConfig | EncoderConfig, engine: EngineConfig, item_byte
 
 
 def _token_bytes(config: ModelConfig | EncoderConfig, ranks: int, item_bytes: int) -> int:
-    """A layer at its widest: residual and normed state, and either the feed-forward block's inner
-    state before and after its gate, or what attention reads and writes."""
+    """A layer at its widest: its input, the residual, the normed state, what attention gave, and
+    the feed-forward block's inner state before and after its gate; or attention's own part."""
     inner = config.intermediate_size // ranks
     query = config.num_heads // ranks * config.head_dim
     keys = max(config.num_kv_heads // ranks, 1) * config.head_dim
-    return item_bytes * (2 * config.hidden_size + max(3 * inner, 2 * query + 2 * keys))
+    return item_bytes * (3 * config.hidden_size + query + max(3 * inner, query + 2 * keys))
 
 
 def _state(config: ModelConfig | EncoderConfig, engine: EngineConfig) -> int:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+from pathlib import Path
+
 import pytest
 from octavo_server import Server, free_port
 from terminal import terminal
 
 from octavo.services.client.samples import quantile, rate, read_page
 from octavo.services.launch import run
+from octavo.services.supervisor.admin import AdminSocket
 
 
 def ask(server: Server) -> None:
@@ -55,6 +59,27 @@ def test_live_until_interrupted_without_color(server: Server) -> None:
         screen.interrupt()
         assert screen.end() == 0
         assert "\x1b[32m" not in screen.raw
+
+
+def test_a_server_that_is_still_loading(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = {"state": "loading", "progress": "loading weights 34 %", "restarts": 0, "processes": []}
+    path, over = tmp_path / "admin", threading.Event()
+    admin = AdminSocket(path, {"status": lambda: told})
+
+    def serve() -> None:
+        while not over.wait(0.02):
+            admin.serve()
+
+    serving = threading.Thread(target=serve)
+    serving.start()
+    asked = ["status", "--once", "--port", str(free_port()), "--socket", str(path)]
+    try:
+        assert run(asked, {}) == 0
+    finally:
+        over.set()
+        serving.join()
+        admin.close()
+    assert "loading weights 34 %" in capsys.readouterr().out
 
 
 PAGE = """\

@@ -72,3 +72,11 @@ def test_comparison() -> None:
     assert not compare(theirs, logits * float("nan"), top[1:], "bfloat16").ok
     assert not compare(theirs, -logits, top[1:], "bfloat16").ok
     assert common_beginning([1, 2, 3], [1, 2, 4]) == 2 == common_beginning([1, 2], [1, 2, 3])
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_ours_are_right_on_a_gpu(dtype: str, tmp_path: Path) -> None:
+    make_checkpoint("llama", tmp_path)
+    asked = ["verify", str(tmp_path), "--device", "cuda", "--max-num-seqs", "8"]
+    assert run([*asked, "--dtype", dtype, "--max-tokens", "8"], {}) == 0
