@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import logging
 import sys
-from collections.abc import Awaitable
 
 import msgspec
 
@@ -124,10 +123,9 @@ class _Lane:
     def revive(self) -> None:
         """Have the next one up before it is asked for."""
         if self.helper.pid is None:
-            self._reviving = asyncio.create_task(_quiet(self.start()))
+            self._reviving = asyncio.create_task(self._start_quietly())
 
-
-async def _quiet(start: Awaitable[None]) -> None:
-    """The first request that needs it tells what is wrong."""
-    with contextlib.suppress(RequestFailed, ConfigError):
-        await start
+    async def _start_quietly(self) -> None:
+        """The first request that needs it tells what is wrong."""
+        with contextlib.suppress(RequestFailed, ConfigError):
+            await self.start()

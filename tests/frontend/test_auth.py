@@ -13,7 +13,7 @@ from front_engine import Frontend, frontend
 from front_tokenizers import load_byte_level
 
 from octavo.services.frontend.app import SERVED
-from octavo.services.frontend.auth import OPEN_PATHS
+from octavo.services.frontend.auth import OPEN_PATHS, PAGE_PATHS
 from octavo.shared.text.tokenizer import Tokenizer
 
 CHAT = "/v1/chat/completions"
@@ -71,7 +71,8 @@ def test_every_route_asks_for_a_key(tokenizer: Tokenizer) -> None:
         for method, path in asked:
             for key in (None, "", "wrong", "secre", "secret2"):
                 found = await status(front, method, path, key)
-                assert found == (200 if path in OPEN_PATHS else 401), (method, path, key)
+                opens = path in OPEN_PATHS | PAGE_PATHS
+                assert found == (200 if opens else 401), (method, path, key)
         assert await status(front, "GET", "/v1/models", "secret") == 200
 
     run(tokenizer, test, api_key=["secret"])

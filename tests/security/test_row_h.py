@@ -9,10 +9,10 @@ import pytest
 from security import COMPLETIONS, KEYS, Target
 
 from octavo.services.frontend.app import SERVED
+from octavo.services.frontend.auth import OPEN_PATHS, PAGE_PATHS
 from octavo.services.frontend.http_limits import LimitedHttpProtocol
 from octavo.services.frontend.server import create_server
 
-PUBLIC = {"/health", "/health/live", "/health/ready"}
 MODELS = "/v1/models"
 
 
@@ -104,7 +104,7 @@ def test_cve_2025_63389_every_route_asks_for_a_key(served: Target) -> None:
         for method in (*route.methods, "OPTIONS", "HEAD", "PUT"):
             path = route.path.replace("{model:path}", "demo").replace("{response_id}", "x")
             status = served.call(method, path, key=None).status
-            assert (status == 401) == (route.path not in PUBLIC), (method, path)
+            assert (status == 401) == (route.path not in OPEN_PATHS | PAGE_PATHS), (method, path)
     for path in ("/openapi.json", "/docs", "/redoc", "/", "/admin", "/debug", "/../etc/passwd"):
         assert served.call("GET", path, key=None).status == 401
 

@@ -66,6 +66,8 @@ class Fuzzer:
         self._model = model
         self._max_tokens = max_tokens
         self._weights = [WEIGHTS.get(one.path, 2) for one in SERVED]
+        # Its answer goes on for a minute, whatever is asked.
+        self._weights[[one.path for one in SERVED].index("/ui/events")] = 0
 
     def request(self, number: int) -> FuzzRequest:
         rng = Random(f"{self._seed}:{number}")
