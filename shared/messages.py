@@ -256,7 +256,7 @@ class StepResult(Message):
     """`token_ids` int32[n], aligned with the plan's rows: an id, or one of the negative values.
 
     `logprob_rows` int32[m]: the plan rows that asked for logprobs and sampled; `logprobs` theirs.
-    `forward_seconds`: device time of the step where known, else wall time.
+    `forward_seconds`: from the step's beginning, or the end of the one before it, to its end.
     """
 
     step: int

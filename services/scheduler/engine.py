@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable
 
@@ -58,9 +59,9 @@ class Engine:
         more = self._receive()
         outputs = self._update()
         next_deadline = self._scheduler.expire()
-        self._dispatch()
+        next_plan = self._dispatch()
         self._reply(outputs + self._scheduler.take_outputs())
-        wait = min(self._heartbeat(), max(next_deadline - self._clock(), 0.0))
+        wait = min(self._heartbeat(), max(min(next_deadline, next_plan) - self._clock(), 0.0))
         return 0.0 if more else wait
 
     def _receive(self) -> bool:
@@ -133,16 +134,19 @@ class Engine:
                     self._stats_due = self._clock()
         return outputs
 
-    def _dispatch(self) -> None:
-        """Before the replies go out: the workers come first."""
+    def _dispatch(self) -> float:
+        """Before the replies go out: the workers come first. Returns when the next plan is due."""
         if not self._workers.present:
-            return
+            return math.inf
         for order in self._scheduler.take_orders():
             self._workers.broadcast(order)
         while self._scheduler.num_in_flight < MAX_STEPS_IN_FLIGHT:
+            if (due := self._scheduler.plan_due()) > self._clock():
+                return due
             if (plan := self._scheduler.schedule()) is None:
-                return
+                break
             self._workers.broadcast(plan)
+        return math.inf
 
     def _reply(self, outputs: list[tuple[bytes, Outputs]]) -> None:
         for peer, message in outputs:

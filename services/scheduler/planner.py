@@ -78,9 +78,7 @@ class Planner:
         life.tenants.charge(life.slots.tenant[rows], draft.num_tokens[rows])
         life.metrics.on_step(self._limits.max_num_batched_tokens - draft.budget)
         self._step += 1
-        flight = Flight(
-            self._step, rows, draft.prompts, draft.decodes, bool(life.flights), self._turn.together
-        )
+        flight = Flight(self._step, rows, draft.prompts, draft.decodes, self._turn.together)
         life.flights.append(flight)
         return draft.plan(self._step, rows)
 

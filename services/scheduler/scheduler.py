@@ -17,6 +17,7 @@ import msgspec
 from octavo.services.scheduler.lifecycle import Lifecycle
 from octavo.services.scheduler.limits import Limits
 from octavo.services.scheduler.metrics import Metrics
+from octavo.services.scheduler.pace import Pace
 from octavo.services.scheduler.planner import Planner
 from octavo.services.scheduler.quotas import Refusal
 from octavo.services.scheduler.request import Request
@@ -56,8 +57,10 @@ class Scheduler:
         self._life = Lifecycle(limits, fingerprint, self._metrics, clock, first_number(epoch))
         self._planner = Planner(self._life, first_number(epoch))
         self._updater = Updater(self._life)
+        self._pace = Pace()
         self._serial = 0
-        self._last_result = 0.0
+        self._began = 0.0
+        """When the oldest plan that is on its way began to run."""
         self._started = clock()
 
     @property
@@ -137,7 +140,14 @@ class Scheduler:
         """The next plan, which must be sent to the workers; None when there is nothing to do."""
         if self._life.trials.active:
             self._life.go_on_with_trials()
+        if not self._life.flights:
+            self._began = self._life.clock()
         return self._planner.plan()
+
+    def plan_due(self) -> float:
+        """When the next plan should be made, on this scheduler's clock: not while it could wait."""
+        flights = self._life.flights
+        return self._began + self._pace.hold(flights[0]) if flights else self._began
 
     def take_orders(self) -> list[PrepareGrammar | DropGrammar]:
         """What the workers must be told before the next plan."""
@@ -183,22 +193,22 @@ class Scheduler:
         flight = flights.popleft()
         if len(flight.slots) * 4 != len(result.token_ids):
             raise RuntimeError(f"the result of step {result.step} has another number of rows")
-        self._time(flight, result)
+        self._began = self._life.clock()
+        self._time(flight, result.forward_seconds)
+        self._metrics.own.on_step(
+            result.forward_seconds, flight.prompts, flight.decodes, result.graph
+        )
+        self._metrics.own.set_to("compilations", {"": result.compilations})
         self._updater.apply(flight, result)
         return self.take_outputs()
 
-    def _time(self, flight: Flight, result: StepResult) -> None:
-        now, before = self._life.clock(), self._last_result
-        self._last_result = now
-        # Behind another step, it waited for that one's end first.
-        seconds = now - before if flight.follows else result.forward_seconds
-        own = self._metrics.own
-        own.on_step(seconds, flight.prompts, flight.decodes, result.graph)
-        own.set_to("compilations", {"": result.compilations})
-        if flight.follows and flight.decodes:
-            self._life.guard.observe(now - before, flight.prompts)
+    def _time(self, flight: Flight, seconds: float) -> None:
+        """What a step took is what the next ones are expected to."""
+        self._pace.observe(flight, seconds)
+        if flight.decodes:
+            self._life.guard.observe(seconds, flight.prompts)
             if flight.together is not None:
-                self._life.turns.observe(now - before, flight.together)
+                self._life.turns.observe(seconds, flight.together)
 
     def take_outputs(self) -> list[tuple[bytes, Outputs]]:
         """What has been filed for the frontends since the last call, one Outputs each."""

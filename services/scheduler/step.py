@@ -107,8 +107,6 @@ class Flight:
     prompts: int = 0
     """Tokens of prompts in it, beside `decodes` of other rows."""
     decodes: int = 0
-    follows: bool = False
-    """Another was on its way when it was made: it begins when that one ends."""
     together: bool | None = None
     """As in Turn."""
     vacated: dict[int, Request] = field(default_factory=dict)

@@ -55,6 +55,8 @@ class ResultSender:
         self._on_gpu = device.type == "cuda"
         self._queue: queue.SimpleQueue[Copying | StepFailed | None] = queue.SimpleQueue()
         self._num_put = self._num_sent = self._last_sent = 0
+        self._ended = 0.0
+        """When the last step had."""
         self._thread = threading.Thread(target=self._run, args=(directory,), name="results")
         self._thread.daemon = True
         self._thread.start()
@@ -84,7 +86,13 @@ class ResultSender:
         self._thread.join()
 
     def _result(self, copying: Copying) -> StepResult:
-        return msgspec.structs.replace(finish(copying), compilations=self._counter.while_serving)
+        result = finish(copying)
+        began, self._ended = max(copying.launched.started, self._ended), time.monotonic()
+        return msgspec.structs.replace(
+            result,
+            forward_seconds=self._ended - began,
+            compilations=self._counter.while_serving,
+        )
 
     def _run(self, directory: Path) -> None:
         spoke: Spoke[StepResult | StepFailed, Any] = Spoke(directory, WORKER_SOCKET, PEER, ToWorker)
@@ -148,7 +156,6 @@ def finish(copying: Copying) -> StepResult:
             PromptLogprobs(row=part.row, start=part.start, values=_columns(part.values))
             for part in sampled.prompt
         ],
-        forward_seconds=time.monotonic() - launched.started,
         pooled=pooled,
         graph=launched.graph,
     )

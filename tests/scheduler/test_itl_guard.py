@@ -60,8 +60,7 @@ def test_steps_beside_decodes_keep_to_the_target() -> None:
         plan = harness.plans[0]
         prompts = sum(count for count in unpack(plan.num_tokens).tolist() if count > 1)
         took.append(0.004 + prompts * 1e-4)
-        harness.now += took[-1] - 0.01  # `complete` adds that
-        harness.complete()
+        harness.complete(took[-1])
 
     harness.submit(submit_of(0, [1], max_tokens=400))
     for _ in range(20):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
 from sched_fake_worker import FakeWorker, expected_output
 from sched_harness import VOCAB, here, limits_of, request_id, submit_of
 
@@ -48,13 +49,19 @@ class World:
     def say(self, peer: bytes, message: ToScheduler) -> None:
         self.frontends.inbox.append((peer, message))
 
-    def work(self) -> int:
+    def plans(self) -> int:
+        """How many rank 0 was sent, and has not run."""
+        return sum(peer == b"rank-0" for peer, _ in self.workers.sent)
+
+    def work(self, seconds: float = 0.0) -> int:
         """Run the plans that rank 0 was sent; returns how many."""
         plans = [plan for peer, plan in self.workers.sent if peer == b"rank-0"]
         self.workers.sent.clear()
         for plan in plans:
             assert isinstance(plan, StepPlan)
-            self.workers.inbox.append((b"rank-0", self.worker.run(plan)))
+            result = replace(self.worker.run(plan), forward_seconds=seconds)
+            self.workers.inbox.append((b"rank-0", result))
+            self.now += seconds
         return len(plans)
 
     def heard(self, kind: type) -> list[tuple[bytes, object]]:
@@ -226,3 +233,22 @@ def test_a_frontend_that_is_lost_frees_its_requests() -> None:
     world.engine.turn()
     stats = world.engine._stats()
     assert stats.running + stats.waiting == 1
+
+
+def test_the_next_plan_goes_out_shortly_before_the_step_ends() -> None:
+    """So whoever comes while a step runs has only that one to wait for."""
+    world = World()
+    world.say(ONE, submit_of(0, [1, 2, 3], max_tokens=40))
+    for _ in range(6):
+        world.engine.turn()
+        world.work(seconds=0.02)
+    assert world.engine.turn() <= 0.02 and world.plans() == 1
+    world.say(ONE, submit_of(1, [4, 5, 6]))
+    world.now += 0.016
+    world.engine.turn()
+    assert world.plans() == 1, "the step has 4 ms to go"
+    world.now += 0.001
+    world.engine.turn()
+    assert world.plans() == 2
+    _, plan = world.workers.sent[-1]
+    assert isinstance(plan, StepPlan) and len(plan.new_rows) == 1

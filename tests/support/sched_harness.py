@@ -269,11 +269,11 @@ class Harness:
         if any(one.slot == slot and not turn.holds(one) for slot, one in filling.items()):
             assert prompts or decodes >= limits.max_num_batched_tokens
 
-    def complete(self) -> bool:
-        """Run the oldest plan in flight."""
+    def complete(self, seconds: float = 0.01) -> bool:
+        """Run the oldest plan in flight, for so long."""
         if not self.plans:
             return False
-        self.now += 0.01
+        self.now += seconds
         while self.late:
             self._read(self.scheduler.update(self.late.pop(0)))
         plan = self.plans.popleft()
@@ -282,6 +282,7 @@ class Harness:
         except StepFails:
             self.fail_step(plan)
             return True
+        result = msgspec.structs.replace(result, forward_seconds=seconds)
         self._read(self.scheduler.update(result))
         self.check()
         return True
