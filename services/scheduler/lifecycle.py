@@ -11,6 +11,8 @@ import contextlib
 import logging
 from collections.abc import Callable, Iterator
 
+import numpy as np
+
 from octavo.services.scheduler.deadlines import Deadlines
 from octavo.services.scheduler.grammar_gate import GrammarGate
 from octavo.services.scheduler.itl_guard import ItlGuard
@@ -19,12 +21,12 @@ from octavo.services.scheduler.limits import Limits
 from octavo.services.scheduler.metrics import Metrics
 from octavo.services.scheduler.outbox import Outbox
 from octavo.services.scheduler.quotas import Quotas, Refusal
+from octavo.services.scheduler.rations import Rations
 from octavo.services.scheduler.request import NO_SLOT, Request
-from octavo.services.scheduler.slots import Slots
+from octavo.services.scheduler.slots import Longs, Slots
 from octavo.services.scheduler.step import Flight
-from octavo.services.scheduler.tenants import Tenants
+from octavo.services.scheduler.tenants import Floats, Tenants
 from octavo.services.scheduler.trials import Trials
-from octavo.services.scheduler.turns import Turns
 from octavo.services.scheduler.waiting import WaitingQueue
 from octavo.shared.messages import Finished, FinishReason
 
@@ -62,11 +64,11 @@ class Lifecycle:
         self.slots = Slots(limits)
         self.outbox = Outbox()
         self.guard = ItlGuard(limits.target_itl)
-        self.turns = Turns(limits.tenant_slowdown)
-        self.tenants = Tenants(limits.max_num_seqs)
+        self.rations = Rations(limits.tenant_slowdown, limits.max_num_seqs)
+        self.tenants = Tenants(limits.max_num_seqs, limits.num_blocks)
         self.quotas = Quotas()
         self.deadlines = Deadlines()
-        self.waiting = WaitingQueue(self.tenants.had, self._aged)
+        self.waiting = WaitingQueue(self._standing, self._all_aged)
         self.gate = GrammarGate(last_number)
         self.trials = Trials(self._length)
         self.requests: dict[bytes, Request] = {}
@@ -111,7 +113,7 @@ class Lifecycle:
         peer = self.outbox.peer_number(request.peer)
         slot = self.slots.occupy(request, peer, num_cached, self._aged(request))
         self.running[slot] = self.filling[slot] = request
-        self.tenants.seat(request.tenant, 1)
+        self.tenants.seat(request.tenant, 1, len(request.block_ids))
         if request.cached_tokens is None:
             request.cached_tokens = num_cached
             request.admitted_time = self.clock()
@@ -168,7 +170,21 @@ class Lifecycle:
                 self._queue(request)
 
     def _aged(self, request: Request) -> int:
-        return self.limits.aged(request.priority, self.clock() - request.arrival_time)
+        priority, arrival = np.array([request.priority, request.arrival_time], np.float64)[:, None]
+        return int(self._all_aged(priority, arrival)[0])
+
+    def grow(self, request: Request) -> int:
+        """One more block for a running request; returns it."""
+        self.slots.capacity[request.slot] += self.limits.block_size
+        self.tenants.seat(request.tenant, 0, 1)
+        return self.kv.grow(request)
+
+    def _standing(self, tenants: Longs) -> Floats:
+        """Tenants are served in the order of this: who has had least, then who has fewest slots."""
+        return np.stack([self.tenants.counter[tenants], self.tenants.seats[0, tenants]])
+
+    def _all_aged(self, priorities: Floats, arrivals: Floats) -> Floats:
+        return self.limits.aged(priorities, self.clock() - arrivals)
 
     def _length(self, request: Request) -> int:
         return (
@@ -253,7 +269,7 @@ class Lifecycle:
         # numbers are sound.
         num_sound = int(min(slots.computed[slot], slots.have[slot] - 1))
         del self.running[slot]
-        self.tenants.seat(request.tenant, -1)
+        self.tenants.seat(request.tenant, -1, -len(request.block_ids))
         self.filling.pop(slot, None)
         slots.vacate(request)
         if publish:

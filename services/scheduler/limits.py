@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from octavo.shared.config import ProcessConfig
 from octavo.shared.errors import ConfigError
+
+Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -52,9 +57,11 @@ class Limits:
         """What a request is sorted by among its tenant's: it ages by keeping its place."""
         return priority + (arrival_time / self.priority_ageing if self.priority_ageing else 0.0)
 
-    def aged(self, priority: int, waited: float) -> int:
-        """The priority of a request that has waited for so many seconds."""
-        return priority - (int(waited / self.priority_ageing) if self.priority_ageing else 0)
+    def aged(self, priority: Floats, waited: Floats) -> Floats:
+        """float64[n]: the priorities of requests that have waited for so many seconds."""
+        if not self.priority_ageing:
+            return priority
+        return priority - np.maximum(waited, 0.0) // self.priority_ageing
 
     def blocks_for(self, num_tokens: int) -> int:
         return -(-num_tokens // self.block_size)

@@ -205,10 +205,9 @@ class Scheduler:
     def _time(self, flight: Flight, seconds: float) -> None:
         """What a step took is what the next ones are expected to."""
         self._pace.observe(flight, seconds)
+        self._life.rations.cost.observe(len(flight.slots), flight.prompts, seconds)
         if flight.decodes:
             self._life.guard.observe(seconds, flight.prompts)
-            if flight.together is not None:
-                self._life.turns.observe(seconds, flight.together)
 
     def take_outputs(self) -> list[tuple[bytes, Outputs]]:
         """What has been filed for the frontends since the last call, one Outputs each."""

@@ -66,6 +66,19 @@ class Draft:
         self.budget -= num_tokens
         self.prompts += num_tokens
 
+    def add(self, num_tokens: Longs) -> None:
+        """int64[slots] `num_tokens` more, for slots that had none."""
+        total = int(num_tokens.sum())
+        prompts = sum(int(num_tokens[slot]) for slot in self._filling)
+        self.num_tokens += num_tokens
+        self.budget -= total
+        self.prompts += prompts
+        self.decodes += total - prompts
+
+    def leave_room(self, num_tokens: int) -> None:
+        """For so many more tokens of prompts, if there is room for as many."""
+        self.share = min(self.share, self.prompts + num_tokens)
+
     def append_block(self, slot: int, index: int, block: int) -> None:
         self._appends[slot] = (index, block)
 
@@ -94,6 +107,13 @@ class Draft:
         )
 
 
+def cut(num_tokens: Longs, most: int) -> Longs:
+    """int64[slots] `num_tokens`, as far as the first of them come to `most`."""
+    before = np.cumsum(num_tokens) - num_tokens
+    kept: Longs = np.clip(most - before, 0, num_tokens)
+    return kept
+
+
 @dataclass
 class Flight:
     """A plan whose result has not arrived. `slots` int64[n]: its rows.
@@ -107,8 +127,6 @@ class Flight:
     prompts: int = 0
     """Tokens of prompts in it, beside `decodes` of other rows."""
     decodes: int = 0
-    together: bool | None = None
-    """As in Turn."""
     vacated: dict[int, Request] = field(default_factory=dict)
 
     def vacate(self, request: Request) -> None:

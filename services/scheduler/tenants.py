@@ -3,80 +3,120 @@
 Each tenant with requests here has a counter of the tokens computed for it; who has had least is
 admitted next (the virtual token counter of Sheng et al., "Fairness in Serving Large Language
 Models", 2024). One that comes back starts level with the others: what it did not use is not saved
-up. Where all slots are taken, a tenant with more than its share gives up its latest. Shares are
-even, or as the weights of the tenants' keys are.
+up. Where slots or blocks are short, a tenant with more than its share of either gives up its
+latest. Shares are even, or as the weights of the tenants' keys are.
 """
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
+import numpy.typing as npt
 
 from octavo.services.scheduler.slots import Longs
 
+Floats = npt.NDArray[np.float64]
+
 ROW_COST = 1
 """Tokens' worth of a row in a step, beside its tokens: one that decodes costs two."""
+MEMORY = 2.0
+"""Seconds in which what a tenant has had lately fades to a third."""
+BURST = 1.25
+"""Times its share that a tenant may have had lately without being over it."""
+NOBODY: frozenset[int] = frozenset()
 
 
 class Tenants:
-    """Numbers stand for names while a tenant has requests; they are used again then."""
+    """Numbers stand for names while a tenant has requests; they are used again then.
 
-    def __init__(self, num_slots: int) -> None:
-        self._num_slots = num_slots
+    Columns are indexed by number. `weight`: 0 for a number that nobody has.
+    """
+
+    def __init__(self, num_slots: int, num_blocks: int) -> None:
+        self._capacity = np.array([[num_slots], [num_blocks]])
         self._numbers: dict[str, int] = {}
-        self._counters: dict[int, float] = {}
-        self._requests: dict[int, int] = {}
-        self._running: dict[int, int] = {}
-        self._weights: dict[int, float] = {}
-        self._vacant: list[int] = []
-        self._over: frozenset[int] | None = None
         self._names: dict[int, str] = {}
+        self._vacant: list[int] = []
+        self._charged = 0.0
+        self._resize(8)
+
+    def _resize(self, size: int) -> None:
+        def column(name: str, *shape: int) -> Floats:
+            grown = np.zeros((*shape, size))
+            if (old := getattr(self, name, None)) is not None:
+                grown[..., : old.shape[-1]] = old
+            return grown
+
+        self.counter, self.weight = column("counter"), column("weight")
+        self.lately, self._requests = column("lately"), column("_requests")
+        self.seats = column("seats", 2)
+        """[2, tenants]: slots and blocks."""
+        self._share: Floats | None = None
 
     def __len__(self) -> int:
         return len(self._numbers)
 
     def join(self, name: str, weight: float = 1.0) -> int:
         """A request of this tenant has come; returns the tenant's number."""
-        number = self._numbers.get(name)
-        if number is None:
-            number = self._vacant.pop() if self._vacant else len(self._numbers)
-            self._numbers[name], self._names[number] = number, name
-            self._counters[number] = min(self._counters.values(), default=0.0)
-            self._requests[number] = self._running[number] = 0
+        if (number := self._numbers.get(name)) is None:
+            number = self._enter(name)
         self._requests[number] += 1
-        self._over = None
-        self._weights[number] = weight
+        self.weight[number] = weight
+        self._share = None
+        return number
+
+    def _enter(self, name: str) -> int:
+        number = self._vacant.pop() if self._vacant else len(self._numbers)
+        if number == len(self.counter):
+            self._resize(2 * number)
+        present = self.counter[self.weight > 0]
+        self.counter[number] = present.min() if len(present) else 0.0
+        self._numbers[name], self._names[number] = number, name
         return number
 
     def leave(self, number: int) -> None:
         """A request of it has ended; after its last one it is forgotten."""
         self._requests[number] -= 1
-        self._over = None
+        self._share = None
         if not self._requests[number]:
             del self._numbers[self._names.pop(number)]
-            for column in (self._counters, self._requests, self._running, self._weights):
-                del column[number]
+            for column in (self.counter, self.lately, self.weight):
+                column[number] = 0.0
+            self.seats[:, number] = 0.0
             self._vacant.append(number)
 
-    def seat(self, number: int, change: int) -> None:
-        """A request of it takes (1) or gives up (-1) a slot."""
-        self._running[number] += change
-        self._over = None
+    def seat(self, number: int, slots: int, blocks: int) -> None:
+        """A request of it takes so many, or gives them up (negative)."""
+        self.seats[0, number] += slots
+        self.seats[1, number] += blocks
 
-    def over(self) -> frozenset[int]:
-        """Tenants with more of the running requests than their share."""
-        if self._over is None:
-            mean = sum(self._running.values()) / (sum(self._weights.values()) or 1)
-            over = (one for one, rows in self._running.items() if rows > mean * self._weights[one])
-            self._over = frozenset(over) if len(self._numbers) > 1 else frozenset()
-        return self._over
-
-    def charge(self, numbers: Longs, num_tokens: Longs) -> None:
-        """A step computes num_tokens int64[n] for rows of the tenants int64[n]."""
+    def over(self, wanted: Floats) -> frozenset[int]:
+        """Tenants that have had more than their share of what was computed lately, and of
+        float64[tenants] `wanted`, the tokens that they want computed now."""
         if len(self._numbers) < 2:
-            return
-        costs = np.bincount(numbers, weights=num_tokens + ROW_COST)
-        for number in costs.nonzero()[0].tolist():
-            self._counters[number] += float(costs[number]) / self._weights[number]
+            return NOBODY
+        cost = self.lately + wanted
+        share = self.weight * (cost.sum() / self.weight.sum())
+        return frozenset(np.flatnonzero(cost > BURST * share).tolist())
+
+    def charge(self, numbers: Longs, num_tokens: Longs, now: float) -> None:
+        """A step computes num_tokens int64[n] for rows of the tenants int64[n]."""
+        costs = np.bincount(numbers, num_tokens + ROW_COST, len(self.counter))
+        self._fade(now)
+        self.lately += costs
+        paying = costs.nonzero()[0]
+        self.counter[paying] += costs[paying] / self.weight[paying]
+
+    def charge_only(self, rows: int, num_tokens: int, now: float) -> None:
+        """The same where there is but one tenant, who need not be compared."""
+        self._fade(now)
+        for number in self._numbers.values():
+            self.lately[number] += num_tokens + ROW_COST * rows
+
+    def _fade(self, now: float) -> None:
+        self.lately *= math.exp((self._charged - now) / MEMORY)
+        self._charged = now
 
     def name(self, number: int) -> str:
         """Of a tenant with requests."""
@@ -84,16 +124,29 @@ class Tenants:
 
     def had(self, number: int) -> float:
         """The counter."""
-        return self._counters[number]
+        return float(self.counter[number])
 
-    def owes(self, rich: int, poor: int) -> bool:
-        """Whether one has more slots than its share and the other would still have no more."""
-        running, share = self._running, self._share
-        return running[rich] > share(rich) and running[poor] < share(poor)
+    def excess(self, number: int) -> float:
+        """How many times its share of slots or blocks it has, whichever is more; at least 1."""
+        return max(1.0, float((self.seats[:, number] / self._shares()[:, number]).max()))
 
-    def _share(self, number: int) -> int:
-        """Slots."""
-        return int(self._num_slots * self._weights[number] / sum(self._weights.values()))
+    def may_take(self, number: int, blocks: int) -> bool:
+        """Whether one more slot, and so many blocks, would still be within its share."""
+        share = self._shares()[:, number]
+        return bool((self.seats[:, number] + (1, blocks) <= share).all())
 
-    def is_owed(self, poor: int) -> bool:
-        return len(self._numbers) > 1 and any(self.owes(rich, poor) for rich in self._running)
+    def may_lose(self, number: int, blocks: int) -> bool:
+        """Whether without one of its slots, or so many blocks, it would still have its share."""
+        share = self._shares()[:, number]
+        return bool((self.seats[:, number] - (1, blocks) >= share).any())
+
+    def any_rich(self) -> bool:
+        """Whether any has more than its share of slots or blocks."""
+        return len(self._numbers) > 1 and bool((self.seats > self._shares()).any())
+
+    def _shares(self) -> Floats:
+        """float64[2, tenants]: of slots and blocks, whole ones."""
+        if self._share is None:
+            share = self._capacity * self.weight / (self.weight.sum() or 1.0)
+            self._share = np.floor(np.maximum(share, 1.0))
+        return self._share

@@ -43,7 +43,7 @@ def test_who_gives_way_in_the_step_of_its_admission_is_not_in_it() -> None:
     for number in (0, 1):
         harness.submit(submit_of(number, [number, 1], max_tokens=3, tenant="first"))
     harness.submit(submit_of(2, [2, 1], max_tokens=3, tenant="second"))
-    harness.life.tenants.charge(np.array([1]), np.array([9]))
+    harness.life.tenants.charge(np.array([1]), np.array([9]), 0.0)
     plan = harness.scheduler.schedule()
     assert plan is not None
     assert len({row.slot for row in plan.new_rows}) == len(plan.new_rows) == 2
@@ -64,13 +64,13 @@ def test_priority_comes_before_fairness() -> None:
 
 
 def test_a_tenant_that_comes_back_has_saved_nothing_up() -> None:
-    tenants = Tenants(4)
+    tenants = Tenants(4, 4)
     one, other = tenants.join("one"), tenants.join("other")
     tenants.leave(other)
-    tenants.charge(np.array([one]), np.array([1000]))
+    tenants.charge(np.array([one]), np.array([1000]), 0.0)
     again = tenants.join("other")
     assert tenants.had(again) == tenants.had(one)
-    tenants.charge(np.array([one, again]), np.array([3, 1]))
+    tenants.charge(np.array([one, again]), np.array([3, 1]), 0.0)
     assert tenants.had(one) - tenants.had(again) == 2
 
 

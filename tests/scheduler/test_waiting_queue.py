@@ -22,7 +22,7 @@ def test_order_is_priority_then_arrival_then_number() -> None:
         request(3, 0, 2.0),
         request(4, 1, 0.0),
     ]
-    queue = WaitingQueue(lambda tenant: 0.0, lambda one: one.priority)
+    queue = WaitingQueue(lambda tenants: np.zeros((1, len(tenants))), lambda ages, _: ages)
     for one in random.Random(2).sample(wanted, len(wanted)):
         queue.add(one)
     found = []
@@ -33,7 +33,7 @@ def test_order_is_priority_then_arrival_then_number() -> None:
 
 
 def test_discard_is_exact_and_forgiving() -> None:
-    queue = WaitingQueue(lambda tenant: 0.0, lambda one: one.priority)
+    queue = WaitingQueue(lambda tenants: np.zeros((1, len(tenants))), lambda ages, _: ages)
     one, other = request(0), request(1)
     queue.add(one)
     queue.discard(other)
@@ -45,7 +45,7 @@ def test_discard_is_exact_and_forgiving() -> None:
 
 
 def test_tokens_are_those_of_who_waits() -> None:
-    queue = WaitingQueue(lambda tenant: 0.0, lambda one: one.priority)
+    queue = WaitingQueue(lambda tenants: np.zeros((1, len(tenants))), lambda ages, _: ages)
     one, other = request(0, length=5), request(1, length=7)
     queue.add(one)
     queue.add(other)

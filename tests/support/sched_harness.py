@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass, field
 
 import msgspec
@@ -234,12 +234,13 @@ class Harness:
             return False
         self.carry_out()
         filling, backlog = dict(self.life.filling), self.backlog()
+        over = self.over()
         running = list(self.life.running.values())
         plan = self.scheduler.schedule()
         backlog += sum(len(one.token_ids) for one in running if one.slot < 0 and not one.over)
         self._read(self.scheduler.take_outputs())
         if plan is not None:
-            self._check_bounds(plan, filling, backlog)
+            self._check_bounds(plan, filling, backlog, over)
             self.plans.append(plan)
             self.history.append(plan)
         self.check()
@@ -255,19 +256,34 @@ class Harness:
         computed = [*self.life.slots.computed.tolist(), 0]  # the last: of who has no slot
         return sum(max(len(one.token_ids) - computed[one.slot], 0) for one in requests)
 
-    def _check_bounds(self, plan: StepPlan, filling: dict[int, Request], backlog: int) -> None:
-        """No step is over the budget; one with decodes takes a share of prompts, never none."""
+    def _check_bounds(
+        self, plan: StepPlan, filling: dict[int, Request], backlog: int, over: Set[int]
+    ) -> None:
+        """No step is over the budget; one with decodes takes a share of prompts, never none.
+
+        Rows of tenants over their share do not count.
+        """
         limits = self.limits
         rows = dict(zip(unpack(plan.slots).tolist(), unpack(plan.num_tokens).tolist(), strict=True))
         assert sum(rows.values()) <= limits.max_num_batched_tokens
         new = {row.slot for row in plan.new_rows}
         prompts = sum(count for slot, count in rows.items() if slot in new or slot in filling)
         decodes = sum(rows.values()) - prompts
-        if decodes:
+        if any(
+            slot not in new and slot not in filling and self._tenant(slot) not in over
+            for slot in rows
+        ):
             assert prompts <= prefill_share(backlog, limits.prefill_beside_decode)
-        turn = self.scheduler._planner._turn
-        if any(one.slot == slot and not turn.holds(one) for slot, one in filling.items()):
+        if any(one.slot == slot and one.tenant not in over for slot, one in filling.items()):
             assert prompts or decodes >= limits.max_num_batched_tokens
+
+    def over(self) -> Set[int]:
+        """Tenants over their share, as the next plan will see them."""
+        planner = self.scheduler._planner
+        return self.life.tenants.over(planner._prompts(self.life.slots.wanted()))
+
+    def _tenant(self, slot: int) -> int:
+        return int(self.life.slots.tenant[slot])
 
     def complete(self, seconds: float = 0.01) -> bool:
         """Run the oldest plan in flight, for so long."""
