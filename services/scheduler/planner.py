@@ -73,7 +73,8 @@ class Planner:
             life.tenants.charge_only(len(rows), num_tokens, life.clock())
         life.metrics.on_step(num_tokens)
         self._step += 1
-        life.flights.append(Flight(self._step, rows, draft.prompts, draft.decodes))
+        flight = Flight(self._step, rows, draft.prompts, draft.decodes, draft.bound)
+        life.flights.append(flight)
         return draft.plan(self._step, rows)
 
     # --- tenants over their share -------------------------------------------------------
@@ -114,11 +115,13 @@ class Planner:
     def _add_held(self, draft: Draft, held: Held) -> None:
         """As much as the others' step has room for: who runs, then who waits."""
         life, rations = self._life, self._life.rations
+        if rations.looks(draft.num_rows, draft.prompts):
+            return
         filling = np.zeros(len(held.wanted), bool)
         filling[list(life.filling)] = True
         is_theirs = (held.wanted > 0) & (draft.num_tokens == 0)  # some have made room for others
         wanted = np.where(is_theirs, life.slots.wanted(), 0)
-        room = rations.room(int(np.count_nonzero(draft.num_tokens)), draft.prompts)
+        room, draft.bound = rations.bound(draft.num_rows, draft.prompts)
         room, kept = split(room, FOR_WHO_WAITS if self._waits(held.tenants) else 0.0)
         picked = rations.pick(room, wanted, filling, life.slots.tenant, life.tenants.weight)
         draft.add(cut(np.where(filling, 0, picked), draft.budget))

@@ -20,6 +20,9 @@ from octavo.services.scheduler.step_cost import StepCost
 Seconds = npt.NDArray[np.float64]
 BESIDE_PROMPTS = 0.1
 """Of the room, where the others have prompts in the step: they have waited for the one before."""
+LOOK_AGAIN = 256
+"""Steps."""
+LESS, MORE, LEAST = 0.97, 1.01, 0.1
 PLENTY = 1 << 62
 FEWEST_TOKENS = 16
 """Of a prompt that is begun or gone on with."""
@@ -43,13 +46,27 @@ class Rations:
         self._turn: Longs = np.zeros(num_slots, np.int64)
         """Less is next: numbers in the order in which slots were picked."""
         self._last_turn = 0
+        self._trust = 1.0
+        """How much of the room is given: less where steps take longer than foreseen."""
 
-    def room(self, rows: int, prompts: int) -> float:
-        """Seconds to add to the others' step, of so many rows and tokens of prompts."""
-        if not rows or not self.cost.base + self.cost.row:
-            return math.inf  # nobody is slowed down, or nobody knows by how much
-        slack = self._slack * (BESIDE_PROMPTS if prompts else 1.0)
-        return slack * self.cost.seconds(rows, prompts)
+    def looks(self, rows: int, prompts: int) -> bool:
+        """Whether the others' step, of so many rows and tokens of prompts, is to be left alone for
+        once, to see what it takes."""
+        return rows > 0 and not prompts and self.cost.age(rows) > LOOK_AGAIN
+
+    def bound(self, rows: int, prompts: int) -> tuple[float, float]:
+        """Seconds to add to the others' step, of so many rows and tokens of prompts; and those
+        that it may last."""
+        others = self.cost.seconds(rows, prompts)
+        if not rows or not others:
+            return math.inf, math.inf  # nobody is slowed down, or nobody knows by how much
+        slack = self._slack * (BESIDE_PROMPTS if prompts else 1.0) * others
+        return slack * self._trust, others + slack
+
+    def settle(self, seconds: float, bound: float) -> None:
+        """A step that was not to last longer than `bound` has lasted so long."""
+        self._trust *= LESS if seconds > bound else MORE
+        self._trust = min(max(self._trust, LEAST), 1.0)
 
     def pick(
         self, room: float, wanted: Longs, filling: Mask, tenant: Longs, weight: Seconds

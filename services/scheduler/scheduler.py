@@ -9,6 +9,7 @@ Hence a finish is noticed one step late, and what that step computed for the req
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable
 
@@ -206,6 +207,8 @@ class Scheduler:
         """What a step took is what the next ones are expected to."""
         self._pace.observe(flight, seconds)
         self._life.rations.cost.observe(len(flight.slots), flight.prompts, seconds)
+        if flight.bound < math.inf:
+            self._life.rations.settle(seconds, flight.bound)
         if flight.decodes:
             self._life.guard.observe(seconds, flight.prompts)
 

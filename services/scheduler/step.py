@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
@@ -16,7 +17,7 @@ class Draft:
     """`num_tokens` int64[slots]: what each slot gets; `budget`: tokens still to give away.
 
     `filling`: slots whose tokens are of prompts. `decodes`: tokens of the others, as wanted;
-    `prompts`: those of prompts, at most `share`.
+    `prompts`: those of prompts, at most `share`; `bound`: seconds that it should not outlast.
     """
 
     def __init__(self, wanted: Longs, filling: Collection[int], budget: int) -> None:
@@ -26,6 +27,7 @@ class Draft:
         self.prompts = sum(int(wanted[slot]) for slot in filling) if filling else 0
         self.decodes = total - self.prompts
         self.share = budget
+        self.bound = math.inf
         self._filling = filling
         self.new_rows: list[NewRow] = []
         self.keys: set[bytes] = set()
@@ -36,6 +38,10 @@ class Draft:
     def room(self) -> int:
         """Tokens that prompts may still get."""
         return min(self.budget, self.share - self.prompts)
+
+    @property
+    def num_rows(self) -> int:
+        return int(np.count_nonzero(self.num_tokens))
 
     def trim(self, running: dict[int, Request]) -> None:
         """Bring a step that is over a bound back to it: decodes first, each kind in order."""
@@ -127,6 +133,8 @@ class Flight:
     prompts: int = 0
     """Tokens of prompts in it, beside `decodes` of other rows."""
     decodes: int = 0
+    bound: float = math.inf
+    """As in Draft."""
     vacated: dict[int, Request] = field(default_factory=dict)
 
     def vacate(self, request: Request) -> None:

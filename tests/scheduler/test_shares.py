@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -32,6 +33,7 @@ class Device:
             )
         )
         self.harness.check = lambda: None  # type: ignore[method-assign]  # slow, and tested elsewhere
+        self.extra: Callable[[int], float] = lambda rows: 0.0
         self.rows: list[list[int]] = []
         self.seconds: list[float] = []
 
@@ -44,7 +46,7 @@ class Device:
         rows = unpack(plan.slots).tolist()
         prompts = sum(count for count in unpack(plan.num_tokens).tolist() if count > 1)
         self.rows.append(rows)
-        self.seconds.append(BASE + ROW * len(rows) + TOKEN * prompts)
+        self.seconds.append(BASE + ROW * len(rows) + TOKEN * prompts + self.extra(len(rows)))
         harness.now += self.seconds[-1]
         harness.dispatch()
         harness.now -= self.seconds[-1]
@@ -239,6 +241,19 @@ def test_a_newcomer_goes_first_where_all_have_had_as_much() -> None:
     assert first is not None and first.arrival_time == 9.0
     harness.abort(0, 1, 2)
     harness.drain()
+
+
+def test_steps_that_take_longer_than_foreseen_get_less() -> None:
+    """A device on which the first rows are cheap and the last ones dear."""
+    device = Device()
+    device.extra = lambda rows: 0.005 if rows > 20 else 0.0
+    for number in range(100):
+        device.submit(number, "large", 200)
+    device.submit(100, "small")
+    device.until_first(100)
+    device.intervals(100, 150)
+    assert statistics.mean(device.seconds[-100:]) < 1.6 * (BASE + ROW)
+    device.end()
 
 
 def test_step_cost_finds_the_three_numbers() -> None:
