@@ -11,6 +11,8 @@ import itertools
 import torch
 
 from octavo.kernels.batch import ForwardBatch, WorkLists
+from octavo.kernels.invariance import is_on
+from octavo.kernels.reference_invariant import tiled_linear
 from octavo.kernels.reference_sampling import (
     apply_bitmask,
     apply_penalties,
@@ -60,7 +62,8 @@ def add_rms_norm(
 
 def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
     """x [T, K] @ weight [N, K]^T + bias [N] -> [T, N]."""
-    return torch.nn.functional.linear(x, weight, bias)
+    product = tiled_linear if is_on() else torch.nn.functional.linear
+    return product(x, weight, bias)
 
 
 def gated_linear(
@@ -127,24 +130,25 @@ def paged_attention(
 
     Query j of a row stands at position seq_len - query_len + j and sees the positions up to its
     own, at most the last `window` of them (0: all). `soft_cap` c bounds scores to c * tanh(s / c).
-    Rows of one query are computed together, others one by one in chunks; what no query sees is
-    never read into a result.
+    Rows of one query are computed together, others one by one in chunks, and each query by itself
+    where `invariance` is on; what no query sees is never read into a result.
     """
     out = torch.zeros_like(q)
     options = (scale, window, soft_cap)
     starts, lengths = batch.query_start.tolist(), batch.seq_lens.tolist()
     counts = [after - before for before, after in itertools.pairwise(starts)]
+    most = 1 if is_on() else QUERY_CHUNK
     decoding = [row for row, count in enumerate(counts) if count == 1 and lengths[row] > 0]
-    if decoding:
+    if decoding and most > 1:
         rows = torch.tensor(decoding, device=q.device)
         tokens, ends = batch.query_start[rows].long(), batch.seq_lens[rows].long()
         queries = q[tokens, None]
         out[tokens] = _attend(queries, rows, ends, k_cache, v_cache, batch, *options)[:, 0]
     for row, count in enumerate(counts):
-        if count > 1 and lengths[row] > 0:
+        if count > (most > 1) and lengths[row] > 0:
             one = torch.tensor([row], device=q.device)
-            for first in range(0, count, QUERY_CHUNK):
-                last = min(first + QUERY_CHUNK, count)
+            for first in range(0, count, most):
+                last = min(first + most, count)
                 part = slice(starts[row] + first, starts[row] + last)
                 end = torch.tensor([lengths[row] - count + last], device=q.device)
                 chunk = q[None, part]

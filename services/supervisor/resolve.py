@@ -66,6 +66,8 @@ def as_pooling(
     )
     if not pooling.encoder:
         return engine, file
+    if engine.deterministic:
+        raise ConfigError("deterministic is for decoders: an encoder's sums depend on the batch")
     tokens = engine.max_num_batched_tokens
     if tokens is None:
         usual = DEFAULTS[_device(engine, environ)].max_num_batched_tokens

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from octavo.kernels import ops
+from octavo.kernels import invariance, ops
 from octavo.services.worker.causal_lm import CausalLM
 from octavo.services.worker.constraints.constraint import MatcherOf
 from octavo.services.worker.constraints.constraints import Constraints
@@ -103,8 +103,8 @@ class Sampler:
         """logits [k, vocab]."""
         wanted = self.table.num_logprobs[rows.sample_slots]
         asked = np.flatnonzero(wanted >= 0)
-        if len(asked) or self._adjusts(rows):
-            logits = logits.float()
+        if len(asked) or self._adjusts(rows) or invariance.is_on():
+            logits = logits.float()  # whose sums have another order, so always, if it is for all
         raw = logits[self._index(asked)] if len(asked) else None
         self._adjust(logits, rows)
         sampled.stuck = rows.samples[self.constraints.apply(logits, rows)]

@@ -71,6 +71,7 @@ def test_what_is_asked_for_stays(tmp_path: Path, devices: Path) -> None:
     [
         ({"max_model_len": 129}, "max_model_len 129 is more than the model's 128 tokens"),
         ({"tensor_parallel_size": 3}, "3 does not divide 8 attention heads"),
+        ({"tensor_parallel_size": 2, "deterministic": True}, "deterministic is for one rank"),
         ({"tensor_parallel_size": 0}, "tensor_parallel_size must be between 1 and"),
         ({"max_num_seqs": 9, "max_num_batched_tokens": 8}, "tokens 8 is less than max_num_seqs 9"),
         ({"gpu_memory_utilization": 1.5}, "gpu_memory_utilization must be between"),
