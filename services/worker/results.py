@@ -68,17 +68,19 @@ class ResultSender:
         return sent > last or sent == self._num_put
 
     def put(self, launched: Launched | StepFailed) -> None:
-        """Start the step's device-to-host copies and queue it."""
+        """Start the step's device-to-host copies and queue it. Where there is no pinned memory for
+        them, raises, and queues nothing."""
+        item = launched if isinstance(launched, StepFailed) else self._copying(launched)
         self._num_put += 1
-        if isinstance(launched, StepFailed):
-            self._queue.put(launched)
-            return
+        self._queue.put(item)
+
+    def _copying(self, launched: Launched) -> Copying:
         host = on_host(launched)
         done = None
         if self._on_gpu:
             done = torch.cuda.Event()  # type: ignore[no-untyped-call]
             done.record()
-        self._queue.put(Copying(host, done))
+        return Copying(host, done)
 
     def close(self) -> None:
         """Send what is queued, then end the thread."""
