@@ -23,6 +23,7 @@ from octavo.services.worker.model_runner import Launched
 from octavo.services.worker.sampler import LogprobTensors, PromptPart, Sampled
 from octavo.shared.config import WORKER_SOCKET
 from octavo.shared.messages import (
+    BROKEN_TOKEN,
     NO_TOKEN,
     STUCK_TOKEN,
     Logprobs,
@@ -149,6 +150,7 @@ def finish(copying: Copying) -> StepResult:
         token_ids[rows.samples] = sampled.ids.numpy()
     token_ids[sampled.stuck] = STUCK_TOKEN
     pooled = [] if launched.pooled is None else launched.pooled.finish(rows, token_ids)
+    token_ids[rows.broken] = BROKEN_TOKEN
     return StepResult(
         step=launched.step,
         token_ids=pack(token_ids),
@@ -158,7 +160,7 @@ def finish(copying: Copying) -> StepResult:
             PromptLogprobs(row=part.row, start=part.start, values=_columns(part.values))
             for part in sampled.prompt
         ],
-        pooled=pooled,
+        pooled=[one for one in pooled if token_ids[one.row] == NO_TOKEN],
         graph=launched.graph,
     )
 
