@@ -24,8 +24,10 @@ from octavo.services.worker.sampler import LogprobTensors, PromptPart, Sampled
 from octavo.shared.config import WORKER_SOCKET
 from octavo.shared.messages import (
     BROKEN_TOKEN,
+    INVALID_TOKEN,
     NO_TOKEN,
     STUCK_TOKEN,
+    Ints,
     Logprobs,
     PromptLogprobs,
     StepFailed,
@@ -33,6 +35,7 @@ from octavo.shared.messages import (
     ToWorker,
     pack,
     pack_floats,
+    unpack_floats,
 )
 from octavo.shared.transport import Spoke
 
@@ -150,19 +153,29 @@ def finish(copying: Copying) -> StepResult:
         token_ids[rows.samples] = sampled.ids.numpy()
     token_ids[sampled.stuck] = STUCK_TOKEN
     pooled = [] if launched.pooled is None else launched.pooled.finish(rows, token_ids)
+    prompt = [part for part in map(_prompt_logprobs, sampled.prompt) if _is_sound(part, token_ids)]
     token_ids[rows.broken] = BROKEN_TOKEN
     return StepResult(
         step=launched.step,
         token_ids=pack(token_ids),
         logprob_rows=pack(sampled.logprob_rows),
         logprobs=None if sampled.logprobs is None else _columns(sampled.logprobs),
-        prompt_logprobs=[
-            PromptLogprobs(row=part.row, start=part.start, values=_columns(part.values))
-            for part in sampled.prompt
-        ],
+        prompt_logprobs=prompt,
         pooled=[one for one in pooled if token_ids[one.row] == NO_TOKEN],
         graph=launched.graph,
     )
+
+
+def _prompt_logprobs(part: PromptPart) -> PromptLogprobs:
+    return PromptLogprobs(row=part.row, start=part.start, values=_columns(part.values))
+
+
+def _is_sound(part: PromptLogprobs, token_ids: Ints) -> bool:
+    """Whether they are numbers; a row of which they are not is marked in `token_ids`."""
+    sound = bool(np.isfinite(unpack_floats(part.values.logprobs)).all())
+    if not sound:
+        token_ids[part.row] = INVALID_TOKEN
+    return sound
 
 
 def _columns(values: LogprobTensors) -> Logprobs:
