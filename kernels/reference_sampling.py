@@ -36,10 +36,11 @@ def sample(
     softmax of their tempered and filtered logits in two steps (`_draw`), with noise that depends
     on (seed int64, position int32, id or chunk) only. Filters in vLLM's order: min_p, top_k
     (0: off), top_p on what is left; ties at a threshold stay. `random` False: every row is greedy;
-    `filtered` False: no row has a filter. A row with a NaN gives INVALID_TOKEN.
+    `filtered` False: no row has a filter. A row with a NaN or +inf, or with nothing above -inf,
+    gives INVALID_TOKEN; a single -inf is what bans and masks write, and is never drawn.
     """
     scores = logits.float()
-    invalid = scores.isnan().any(-1)
+    invalid = ~scores.amax(-1).isfinite()  # a NaN is the largest of all
     chosen = scores.argmax(-1)
     if random:
         divisor = torch.where(temperature > 0, temperature, 1.0)[:, None]

@@ -50,8 +50,9 @@ def sample(
     ids, then an id inside it, each as the Gumbel-max of its log mass; the noise depends on (seed,
     position, id or chunk) only and is that of `reference_sampling.uniforms`. Filters in vLLM's
     order: min_p, top_k (0: off), top_p on what is left; ties at a threshold stay. `random` False:
-    every row is greedy; `filtered` False: no row has a filter. A row with a NaN gives
-    INVALID_TOKEN. Raises ValueError on shapes that do not fit.
+    every row is greedy; `filtered` False: no row has a filter. A row with a NaN or +inf, or with
+    nothing above -inf, gives INVALID_TOKEN; a single -inf is what bans and masks write, and is
+    never drawn. Raises ValueError on shapes that do not fit.
     """
     if logits.dim() != 2 or logits.stride(1) != 1 or logits.shape[1] == 0:
         raise ValueError(f"logits {tuple(logits.shape)} must be [n, V] with contiguous rows.")

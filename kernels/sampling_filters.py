@@ -60,7 +60,7 @@ def plan_kernel(
     top = tl.max(maxima, axis=0)
     weights = tl.exp2((maxima - finite(top)) * scale_of(temperature))
     total = tl.sum(sums * weights, axis=0)
-    # Under an infinite maximum nothing needs a filter: +inf wins anyway, all -inf tie.
+    # Of a row without sound numbers nothing is drawn.
     usable = (temperature > 0) & (tl.abs(top) < float("inf")) & (total == total)
     counts = (top_k > 0) & (top_k < vocab)
     floor = tl.full([], float("-inf"), tl.float32)

@@ -126,13 +126,14 @@ def pick_kernel(
     if FILTERED:
         threshold = tl.load(thresholds_ptr + row)
     seed, position = tl.load(seeds_ptr + row), tl.load(positions_ptr + row)
+    top = tl.max(maxima, axis=0)
     weights = maxima
     if temperature > 0:
         scale = scale_of(temperature)
-        weights = (maxima - finite(tl.max(maxima, axis=0))) * scale
+        weights = (maxima - finite(top)) * scale
         weights += tl.where(sums > 0, tl.log2(tl.maximum(sums, TINY)), float("-inf"))
         weights += _noise(chunk, position, seed, OF_CHUNKS)
-    # A row with a NaN may have no best chunk: stay inside the row whatever comes out.
+    # A row without sound numbers may have no best chunk: stay inside the row whatever comes out.
     best = tl.minimum(_lowest_of_best(weights, chunk, inside), num_chunks - 1)
     ids = best * CHUNK + tl.arange(0, CHUNK)
     row_ptr = logits_ptr + row * logits_stride
@@ -142,7 +143,9 @@ def pick_kernel(
         noise = _noise(ids, position, seed, OF_IDS)
         noisy = (x - finite(tl.max(x, axis=0))) * scale + noise
         x = tl.where(x >= threshold, noisy, float("-inf"))
-    broken = tl.max((sums != sums).to(tl.int32), axis=0) > 0
+    # A maximum may pass over NaN, a mass does not.
+    has_nan = tl.max((sums != sums).to(tl.int32), axis=0) > 0
+    broken = has_nan | (tl.abs(top) == float("inf"))
     chosen = tl.where(broken, INVALID_TOKEN, _lowest_of_best(x, ids, ids < vocab))
     tl.store(ids_ptr + row, chosen)
 

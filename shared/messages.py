@@ -37,9 +37,12 @@ NO_TOKEN = -1
 """In StepResult.token_ids: nothing was sampled; prompt tokens are left to compute, or `pooled`
 has what was wanted."""
 INVALID_TOKEN = -2
-"""In StepResult.token_ids: the row's logits held NaN; the request must end with an error."""
+"""In StepResult.token_ids: the row's logits, or log-probabilities of its prompt, are no numbers;
+the request must end with an error."""
 STUCK_TOKEN = -3
 """In StepResult.token_ids: the request's constraints left no id; it must end with an error."""
+BROKEN_TOKEN = -4
+"""In StepResult.token_ids: the worker could not take the request in; it must end with an error."""
 
 
 def first_number(epoch: int) -> int:

@@ -125,8 +125,8 @@ class Engine:
                 case GrammarReady():
                     self._scheduler.on_grammar(message)
                 case StepFailed():
-                    self._workers.start_over()
-                    self._scheduler.fail(message)
+                    if self._scheduler.fail(message):
+                        self._workers.step_failed()
                 case Joined():
                     log.info("workers are here: what ran is computed again")
                     self._scheduler.replay(message.num_blocks)

@@ -79,3 +79,10 @@ class KVBlocks:
     def distrust(self, request: Request) -> None:
         """Nobody may start from blocks that this request has written or read."""
         self.cache.forget_keys(request.keys)
+
+    def distrust_own(self, request: Request) -> None:
+        """Nor from those it has written itself: no token of it has shown that their numbers are
+        sound. What it was given by the cache, others have shown."""
+        if request.cached_tokens is not None:
+            first = request.cached_tokens // self._limits.block_size
+            self.cache.forget_keys(request.keys[first:])

@@ -205,7 +205,10 @@ class Lifecycle:
         if request.over:
             return
         request.over = True
-        self._leave(request, publish=error is None)
+        proven = request.pooled or self._length(request) > request.prompt_len
+        if not proven:
+            self.kv.distrust_own(request)
+        self._leave(request, publish=proven and error is None)
         self.waiting.discard(request)
         for other in self.gate.leave(request):
             self._queue(other)

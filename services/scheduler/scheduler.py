@@ -173,14 +173,20 @@ class Scheduler:
         life.replay([rider for flight in life.flights for rider in life.riders(flight)], died=True)
         self._metrics.own.add("replayed_requests", "workers", running)
 
-    def fail(self, failed: StepFailed) -> None:
-        """A plan could not be computed: what runs begins again, those of the plan on trial."""
-        flights = self._life.flights
-        accused = self._life.riders(flights[0]) if flights else []
+    def fail(self, failed: StepFailed) -> bool:
+        """A plan could not be computed: what runs begins again, those of the plan on trial.
+
+        False: no such plan is on its way, or no longer, for another rank has said so already.
+        """
+        found = [flight for flight in self._life.flights if flight.step == failed.step]
+        if not found:
+            return False
+        accused = self._life.riders(found[0])
         log.warning("a step of %d requests failed", len(accused))
         self._life.replay(accused, died=False, memory=failed.memory)
         self._metrics.own.add("failed_steps")
         self._metrics.own.add("replayed_requests", "step", len(accused))
+        return True
 
     def update(self, result: StepResult) -> list[tuple[bytes, Outputs]]:
         """Take in the oldest plan's result; returns what to tell each frontend.

@@ -10,6 +10,8 @@ from octavo.services.scheduler.request import NO_SLOT, Request
 from octavo.services.scheduler.slots import Longs
 from octavo.services.scheduler.step import Flight
 from octavo.shared.messages import (
+    BROKEN_TOKEN,
+    INVALID_TOKEN,
     NO_TOKEN,
     STUCK_TOKEN,
     FinishReason,
@@ -24,6 +26,11 @@ from octavo.shared.messages import (
 )
 
 End = tuple[Request, FinishReason, int | None]
+ERRORS = {
+    INVALID_TOKEN: "numerical_error",
+    STUCK_TOKEN: "constraint_error",
+    BROKEN_TOKEN: "internal_error",
+}
 
 
 class Updater:
@@ -98,17 +105,14 @@ class Updater:
         self._life.metrics.on_first_token(request)
 
     def _fail_invalid(self, flight: Flight, token_ids: Ints) -> None:
-        """Rows with NaN: of a request that left, the blocks must not be found either. And rows
-        that constraints left with nothing to say."""
+        """Rows that brought an error. Of a request that left, too, no bad block may be found."""
         for row in (token_ids < NO_TOKEN).nonzero()[0]:
             slot = int(flight.slots[row])
             if (request := flight.vacated.get(slot) or self._life.running.get(slot)) is None:
                 continue
-            if token_ids[row] == STUCK_TOKEN:
-                self._life.finish(request, "error", error="constraint_error")
-            else:
+            if token_ids[row] == INVALID_TOKEN:
                 self._life.kv.distrust(request)
-                self._life.finish(request, "error", error="numerical_error")
+            self._life.finish(request, "error", error=ERRORS[int(token_ids[row])])
 
     def _finish_pooled(self, flight: Flight, pooled: PooledRow) -> None:
         """The vector is all that its request wanted, whether or not it kept its slot."""

@@ -69,6 +69,13 @@ class WorkerGroup:
         self._answers.clear()
         self._send(Adopt())
 
+    def step_failed(self) -> None:
+        """A worker alone goes on. Of several, the one that said so ends, and the others with it."""
+        if len(self._peers) == 1:
+            self.start_over()
+        else:
+            self.lost()
+
     def receive(self) -> StepResult | StepFailed | GrammarReady | Joined | None:
         """The next result, what all ranks have answered, or news of the group; None: nothing."""
         while (item := self._hub.receive()) is not None:

@@ -1,18 +1,20 @@
 """Loop: takes plans from the scheduler and has them run, until it is told to stop.
 
 A step that fails in Python, or for want of memory, leaves the device sound: it is reported, and the
-scheduler tries its requests in smaller batches. Where ranks compute together, or the device itself
-has failed, this process ends, and the supervisor starts the group again.
+scheduler tries its requests in smaller batches. Where the device itself has failed, this process
+ends, and the supervisor starts the group again.
+
+So it does where ranks compute together: the others may be waiting inside a collective for a rank
+that will not come, and no message reaches them there. Want of memory is reported nevertheless, by
+whichever rank it meets, so that the scheduler knows of more than a death: it tries smaller batches
+at once, and who fails alone is told the truth. What peers raise when a rank ends is no such report.
 """
 
 from __future__ import annotations
 
-import gc
-import logging
 import signal
 
-import torch
-
+from octavo.services.worker.failures import describe, lacks_memory, release_memory
 from octavo.services.worker.model_runner import ModelRunner
 from octavo.services.worker.pooling.runner import PoolingRunner
 from octavo.services.worker.results import ResultSender
@@ -30,11 +32,7 @@ from octavo.shared.messages import (
 from octavo.shared.process import Child
 from octavo.shared.transport import Spoke
 
-log = logging.getLogger(__name__)
-
 IDLE_SECONDS = 0.25
-CPU_OUT_OF_MEMORY = "can't allocate memory"
-"""torch says it so, in a RuntimeError."""
 
 Runner = ModelRunner | PoolingRunner | TracedRunner
 
@@ -46,7 +44,7 @@ class Loop:
     def __init__(
         self,
         child: Child,
-        spoke: Spoke[WorkerReady, ToWorker],
+        spoke: Spoke[WorkerReady | StepFailed, ToWorker],
         runner: Runner,
         here: WorkerReady,
         results: ResultSender | None,
@@ -87,32 +85,15 @@ class Loop:
     def _step(self, plan: StepPlan) -> None:
         try:
             launched = self._runner.execute(plan)
-        except Exception as error:
-            if self._results is None or not self._alone:
-                raise
-            failure = describe(plan.step, error)
-        else:
             if self._results is not None:
                 self._results.put(launched)
             return
+        except Exception as error:
+            if self._results is None or not self._alone:
+                if lacks_memory(error):
+                    self._spoke.send(describe(plan.step, error))
+                raise
+            failure = describe(plan.step, error)
         release_memory()  # now that the exception, and what its frames held, is gone
         self._failed = True
         self._results.put(failure)
-
-
-def describe(step: int, error: Exception) -> StepFailed:
-    memory = isinstance(error, torch.OutOfMemoryError | MemoryError)
-    memory |= CPU_OUT_OF_MEMORY in str(error)
-    if memory:
-        log.error("step %d is out of memory", step)
-    else:
-        log.error("step %d failed", step, exc_info=error)
-    return StepFailed(step, memory)
-
-
-def release_memory() -> None:
-    """Give back what is cached. Raises what the device has, if it is the device that failed."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-        torch.cuda.empty_cache()

@@ -13,6 +13,7 @@ import torch
 
 from octavo.kernels import ops
 from octavo.kernels.prefix_plan import PrefixGroup
+from octavo.services.worker.admission import admit_each
 from octavo.services.worker.batch_shape import BatchShape
 from octavo.services.worker.causal_lm import CausalLM, KVPair
 from octavo.services.worker.constraints.grammars import Grammars
@@ -23,7 +24,7 @@ from octavo.services.worker.sampler import Hidden, Sampled, Sampler
 from octavo.services.worker.shared_prefixes import SharedPrefixes
 from octavo.services.worker.slots import Rows, SlotTable
 from octavo.shared.config import EngineConfig
-from octavo.shared.messages import StepPlan
+from octavo.shared.messages import NewRow, StepPlan
 
 
 @dataclass(frozen=True)
@@ -90,15 +91,17 @@ class ModelRunner:
         """Enqueue one step."""
         started = time.monotonic()
         self.inputs.append_blocks(plan)
-        for row in plan.new_rows:
-            self.table.admit(row)
-            self.sampler.admit(row)
-            if self.prefixes is not None:
-                self.prefixes.admit(row)
+        admit_each(plan.new_rows, self._admit, self.table)
         rows = self.table.resolve(plan)
         hidden = self.forward(rows)
         sampled = self.sampler.sample(hidden, rows)
         return Launched(plan.step, rows, sampled, started, graph=hidden.captured)
+
+    def _admit(self, row: NewRow) -> None:
+        self.table.admit(row)
+        self.sampler.admit(row)
+        if self.prefixes is not None:
+            self.prefixes.admit(row)
 
     def forward(self, rows: Rows) -> Hidden:
         groups = self._groups(rows)

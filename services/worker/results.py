@@ -23,8 +23,11 @@ from octavo.services.worker.model_runner import Launched
 from octavo.services.worker.sampler import LogprobTensors, PromptPart, Sampled
 from octavo.shared.config import WORKER_SOCKET
 from octavo.shared.messages import (
+    BROKEN_TOKEN,
+    INVALID_TOKEN,
     NO_TOKEN,
     STUCK_TOKEN,
+    Ints,
     Logprobs,
     PromptLogprobs,
     StepFailed,
@@ -32,6 +35,7 @@ from octavo.shared.messages import (
     ToWorker,
     pack,
     pack_floats,
+    unpack_floats,
 )
 from octavo.shared.transport import Spoke
 
@@ -68,17 +72,19 @@ class ResultSender:
         return sent > last or sent == self._num_put
 
     def put(self, launched: Launched | StepFailed) -> None:
-        """Start the step's device-to-host copies and queue it."""
+        """Start the step's device-to-host copies and queue it. Where there is no pinned memory for
+        them, raises, and queues nothing."""
+        item = launched if isinstance(launched, StepFailed) else self._copying(launched)
         self._num_put += 1
-        if isinstance(launched, StepFailed):
-            self._queue.put(launched)
-            return
+        self._queue.put(item)
+
+    def _copying(self, launched: Launched) -> Copying:
         host = on_host(launched)
         done = None
         if self._on_gpu:
             done = torch.cuda.Event()  # type: ignore[no-untyped-call]
             done.record()
-        self._queue.put(Copying(host, done))
+        return Copying(host, done)
 
     def close(self) -> None:
         """Send what is queued, then end the thread."""
@@ -147,18 +153,29 @@ def finish(copying: Copying) -> StepResult:
         token_ids[rows.samples] = sampled.ids.numpy()
     token_ids[sampled.stuck] = STUCK_TOKEN
     pooled = [] if launched.pooled is None else launched.pooled.finish(rows, token_ids)
+    prompt = [part for part in map(_prompt_logprobs, sampled.prompt) if _is_sound(part, token_ids)]
+    token_ids[rows.broken] = BROKEN_TOKEN
     return StepResult(
         step=launched.step,
         token_ids=pack(token_ids),
         logprob_rows=pack(sampled.logprob_rows),
         logprobs=None if sampled.logprobs is None else _columns(sampled.logprobs),
-        prompt_logprobs=[
-            PromptLogprobs(row=part.row, start=part.start, values=_columns(part.values))
-            for part in sampled.prompt
-        ],
-        pooled=pooled,
+        prompt_logprobs=prompt,
+        pooled=[one for one in pooled if token_ids[one.row] == NO_TOKEN],
         graph=launched.graph,
     )
+
+
+def _prompt_logprobs(part: PromptPart) -> PromptLogprobs:
+    return PromptLogprobs(row=part.row, start=part.start, values=_columns(part.values))
+
+
+def _is_sound(part: PromptLogprobs, token_ids: Ints) -> bool:
+    """Whether they are numbers; a row of which they are not is marked in `token_ids`."""
+    sound = bool(np.isfinite(unpack_floats(part.values.logprobs)).all())
+    if not sound:
+        token_ids[part.row] = INVALID_TOKEN
+    return sound
 
 
 def _columns(values: LogprobTensors) -> Logprobs:

@@ -80,7 +80,14 @@ class Sampler:
         self.constraints = Constraints(max_slots, vocab_size, self.device, matcher_of)
 
     def admit(self, row: NewRow) -> None:
-        """Take in what a penalized or constrained request has said so far."""
+        """Take in what a penalized or constrained request has said so far.
+
+        Raises ValueError on an id outside the vocabulary, of which the device would make an error
+        of everybody's.
+        """
+        for ids in (row.sampling.logit_bias, row.sampling.stop_token_ids):
+            if ids and not 0 <= min(ids) <= max(ids) < self.counts.shape[1]:
+                raise ValueError("token id outside the vocabulary")
         self.constraints.admit(row)
         if not row.sampling.has_penalties:
             return

@@ -7,7 +7,7 @@ only the device knows (`StepInputs.last_token`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -48,6 +48,8 @@ class Rows:
     positions: npt.NDArray[np.int32]
     whole: bool = False
     """Whether the hidden states of all tokens are wanted: log-probabilities of a prompt are."""
+    broken: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    """Rows whose requests could not be taken in (`admission`)."""
 
     @property
     def num_rows(self) -> int:
@@ -90,6 +92,7 @@ class SlotTable:
         self.bans: list[Bias] = [NO_BIAS] * max_slots
         self.num_logprobs = np.full(max_slots, -1, np.int32)
         self.num_prompt_logprobs = np.full(max_slots, -1, np.int32)
+        self.broken = np.zeros(max_slots, np.bool_)
 
     def admit(self, row: NewRow) -> None:
         slot, params = row.slot, row.sampling
@@ -115,6 +118,7 @@ class SlotTable:
         self.num_logprobs[slot] = -1 if params.logprobs is None else params.logprobs
         wanted = params.prompt_logprobs
         self.num_prompt_logprobs[slot] = -1 if wanted is None else wanted
+        self.broken[slot] = False
 
     def resolve(self, plan: StepPlan) -> Rows:
         """The plan's rows, and the table moved on as if the step had run."""
@@ -133,6 +137,7 @@ class SlotTable:
             samples=samples,
             positions=reached[samples],
             whole=self._tells_prompts(slots, computed),
+            broken=np.flatnonzero(self.broken[slots]),
         )
         self.computed[slots] = reached
         self.known[slots[samples]] += 1

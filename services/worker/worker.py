@@ -32,7 +32,7 @@ from octavo.services.worker.weights import blank_model, build_model, fill_model,
 from octavo.shared.config import WORKER_SOCKET, EngineConfig
 from octavo.shared.errors import ConfigError
 from octavo.shared.grammar.helper import HelperConfig
-from octavo.shared.messages import ToWorker, WorkerReady
+from octavo.shared.messages import StepFailed, ToWorker, WorkerReady
 from octavo.shared.process import Child
 from octavo.shared.transport import Spoke
 
@@ -49,7 +49,7 @@ def main(child: Child, phases: Phases) -> None:
     counter = CompileCounter()
     with torch.inference_mode():
         runner, num_blocks = build_runner(child, phases, counter)
-        spoke: Spoke[WorkerReady, ToWorker] = Spoke(
+        spoke: Spoke[WorkerReady | StepFailed, ToWorker] = Spoke(
             directory, WORKER_SOCKET, f"rank-{rank}".encode(), ToWorker, strict=True
         )
         here = WorkerReady(rank, num_blocks, child.config.epoch, phases.seconds)

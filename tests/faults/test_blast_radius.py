@@ -32,14 +32,16 @@ def faulty(start: Start) -> Callable[[str], Server]:
 class Curse:
     """A cursed request beside streams, and how it was answered."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, **changes: Any) -> None:
         self._server = server
+        self._request = CURSED | changes
         self.status = 0
         self.body: Any = None
         self._thread = threading.Thread(target=self._run)
 
     def _run(self) -> None:
-        self.status, body = self._server.request("POST", "/v1/completions", CURSED, timeout=120)
+        path = "/v1/completions"
+        self.status, body = self._server.request("POST", path, self._request, timeout=120)
         self.body = json.loads(body)
 
     def __call__(self) -> None:
@@ -82,17 +84,61 @@ def test_f9_one_step_out_of_memory_fails_nobody(
     before.check()
 
 
-def test_f11_nan_ends_its_row_alone(faulty: Callable[..., Server], reference: list[Seen]) -> None:
-    server = faulty("nan")
-    before, curse = Footprint(server), Curse(server)
-    seen = Streams(server.url, COUNT, TOKENS).run(curse, at=0.3)
+def test_f9_one_rank_out_of_memory(faulty: Callable[..., Server], reference: list[Seen]) -> None:
+    """The group starts again each time, but it is known why."""
+    server = faulty("memory-1", "-tp", "2")
+    curse = Curse(server)
+    seen = Streams(server.url, 2, TOKENS).run(curse, at=0.3)
     curse.join()
-    assert curse.status == 500 and curse.body["error"]["code"] == "numerical_error"
+    assert (curse.status, curse.body["error"]["code"]) == (503, "out_of_memory"), curse.body
+    assert outcomes(seen) == outcomes(reference[:2])
+    assert server.metric("octavo:failed_steps_total") == 2
+    server.wait_idle()
+
+
+def test_f11_rows_without_numbers_end_alone(
+    faulty: Callable[..., Server], reference: list[Seen]
+) -> None:
+    """NaN in hidden states, of a prompt too, in keys and in values; +inf, and nothing but -inf, in
+    logits. Nothing of such a request is used again, and the same prompt is answered as before."""
+    server = faulty("numbers")
+    prompts = {asked: f"{asked} is the number of a cursed request. " * 3 for asked in range(47, 53)}
+    sound = {asked: complete(server, prompt) for asked, prompt in prompts.items()}
+    assert complete(server, prompts[47])[1] > 0, "as with any prompt that has been answered"
+    before = Footprint(server)
+    curses = [Curse(server, prompt=prompt, max_tokens=asked) for asked, prompt in prompts.items()]
+    seen = Streams(server.url, COUNT, TOKENS).run(lambda: all_of(curses), at=0.3)
+    for curse in curses:
+        curse.join()
+        assert curse.status == 500 and curse.body["error"]["code"] == "numerical_error"
     assert outcomes(seen) == outcomes(reference)
-    again = server.post("/v1/completions", {**CURSED, "max_tokens": 46})
-    assert again["usage"]["completion_tokens"] == 46
-    assert again["usage"]["prompt_tokens_details"]["cached_tokens"] == 0, "nothing of it is reused"
+    for asked, prompt in prompts.items():
+        assert complete(server, prompt) == sound[asked], "with nothing from the cache"
     before.check()
+
+
+def all_of(curses: list[Curse]) -> None:
+    for curse in curses:
+        curse()
+
+
+def complete(server: Server, prompt: str) -> tuple[str, int]:
+    """(text, cached tokens)"""
+    answer = server.post("/v1/completions", CURSED | {"prompt": prompt, "max_tokens": 46})
+    return answer["choices"][0]["text"], answer["usage"]["prompt_tokens_details"]["cached_tokens"]
+
+
+def test_a_request_that_cannot_be_taken_in(
+    faulty: Callable[..., Server], reference: list[Seen]
+) -> None:
+    server = faulty("admit")
+    curse = Curse(server)
+    seen = Streams(server.url, 8, TOKENS).run(curse, at=0.3)
+    curse.join()
+    assert (curse.status, curse.body["error"]["code"]) == (500, "internal_error"), curse.body
+    assert outcomes(seen) == outcomes(reference[:8])
+    assert server.metric("octavo:failed_steps_total") == 0
+    server.wait_idle()
 
 
 def test_a_request_that_kills_is_quarantined(

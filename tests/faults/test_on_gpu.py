@@ -7,12 +7,14 @@ OCTAVO_TEST_GPU_MODEL names another model than the demo, with its flags:
 from __future__ import annotations
 
 import functools
+import json
 import os
 import shlex
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +71,10 @@ def memory_used() -> int:
     return int(subprocess.run(command, capture_output=True, text=True).stdout.split()[0])
 
 
+def num_gpus() -> int:
+    return len(list(Path("/proc/driver/nvidia/gpus").glob("*")))
+
+
 @pytest.mark.parametrize("flags", [(), ("--deterministic",)])
 def test_f1g_f3_f18_deaths(start: Start, flags: tuple[str, ...]) -> None:
     """64 of 64 finish; with --deterministic their ids are those of a run without a death."""
@@ -106,6 +112,42 @@ def test_f9_ballast(start: Start) -> None:
     server.wait_idle(30)
     long["max_tokens"] = 4  # no curse
     assert server.request("POST", "/v1/completions", long, timeout=120)[0] == 200
+
+
+def ask(server: Server, max_tokens: int, repeated: int = 20) -> tuple[int, Any]:
+    """(status, answer) of a prompt of some blocks, another one for each `max_tokens`."""
+    prompt = f"{max_tokens} is the number of a cursed request. " * repeated
+    body = {"prompt": prompt, "max_tokens": max_tokens, "ignore_eos": True, "temperature": 0}
+    status, answer = server.request("POST", "/v1/completions", body, timeout=120)
+    return status, json.loads(answer)
+
+
+def test_f11_rows_without_numbers(start: Start) -> None:
+    """NaN in hidden states, keys and values, infinities in logits: each ends its own request."""
+    server = start(fault="numbers")
+    run(server)
+    answers: list[tuple[int, Any]] = []
+
+    def curse() -> None:
+        with ThreadPoolExecutor() as pool:
+            answers.extend(pool.map(functools.partial(ask, server), range(47, 53)))
+
+    run(server, curse)
+    assert [status for status, _ in answers] == [500] * 6
+    assert {answer["error"]["code"] for _, answer in answers} == {"numerical_error"}
+    assert ask(server, 46)[0] == 200
+    server.wait_idle(30)
+
+
+@pytest.mark.multigpu
+@pytest.mark.skipif(num_gpus() < 2, reason="needs two GPUs")
+def test_f9_one_rank_out_of_memory(start: Start) -> None:
+    server = start("-tp", "2", fault="memory-1")
+    answers: list[tuple[int, Any]] = []
+    run(server, lambda: answers.append(ask(server, 47)))
+    ((status, answer),) = answers
+    assert (status, answer["error"]["code"]) == (503, "out_of_memory")
+    server.wait_idle(60)
 
 
 def test_f10_illegal_access(start: Start) -> None:

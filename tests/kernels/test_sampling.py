@@ -107,14 +107,44 @@ def test_a_nan_invalidates_its_row_only(family: Any) -> None:
     assert _draw(family, logits, [1.0, 1.0, 0.0], top_k=[2, 0, 2]) == expected
 
 
+def _broken(vocab: int, dtype: torch.dtype) -> torch.Tensor:
+    """Six rows: NaN, +inf, both, and nothing but -inf; the others are sound, one of them barely."""
+    logits = _logits(6, vocab).to(dtype)
+    logits[0, vocab - 1] = float("nan")
+    logits[1, vocab // 2] = float("inf")
+    logits[2, [0, vocab - 1]] = torch.tensor([float("inf"), float("nan")], dtype=dtype)
+    logits[3] = float("-inf")
+    logits[4] = float("-inf")
+    logits[4, vocab - 2] = -80.0
+    return logits
+
+
+BROKEN_MODES: list[dict[str, Any]] = [
+    {"temperature": [0.0] * 6, "random": False},
+    {"temperature": [1.0] * 6},
+    {"temperature": [1.0] * 6, "top_k": [3] * 6, "top_p": [0.5] * 6},
+    {"temperature": [0.0, 1.0] * 3, "top_p": [0.9] * 6, "min_p": [0.0, 0.1] * 3},
+]
+
+
 @FAMILIES
-@pytest.mark.parametrize("filters", [{}, {"top_k": [3] * 3, "top_p": [0.5] * 3}])
-def test_infinite_logits(family: Any, filters: dict[str, list[float]]) -> None:
-    logits = torch.full((3, 5000), float("-inf"))
-    logits[0, 4321] = -80.0
-    logits[1, :] = 1.0
-    logits[1, 777] = float("inf")
-    assert _draw(family, logits, [1.0] * 3, **filters) == [4321, 777, 0]  # type: ignore[arg-type]
+@pytest.mark.parametrize("mode", BROKEN_MODES)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_rows_without_sound_numbers_are_invalid(family: Any, mode: dict[str, Any]) -> None:
+    """One that has a single finite logit is sound: the others may be banned."""
+    ids = _draw(family, _broken(2500, torch.float32), **mode)
+    assert ids == [INVALID_TOKEN] * 4 + [2498, _draw(family, _logits(6, 2500), **mode)[5]]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("mode", BROKEN_MODES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_rows_without_sound_numbers_are_invalid_on_a_gpu(
+    mode: dict[str, Any], dtype: torch.dtype
+) -> None:
+    ids = _draw(sampling, _broken(128256, dtype), **mode)
+    assert ids[:5] == [INVALID_TOKEN] * 4 + [128254]
+    assert 0 <= ids[5] < 128256
 
 
 def _mixed(rows: int) -> dict[str, Any]:

@@ -6,7 +6,15 @@ import pytest
 from sched_fake_worker import expected_output
 from sched_harness import VOCAB, Harness, limits_of, request_id, submit_of
 
-from octavo.shared.messages import INVALID_TOKEN, StepResult, Submit, pack, unpack
+from octavo.shared.messages import (
+    BROKEN_TOKEN,
+    INVALID_TOKEN,
+    STUCK_TOKEN,
+    StepResult,
+    Submit,
+    pack,
+    unpack,
+)
 from octavo.shared.sampling import SamplingParams
 
 PROMPT = [7, 1, 9, 4, 2, 8, 3, 3, 6]
@@ -348,6 +356,44 @@ def test_invalid_numbers_of_an_aborted_request_are_not_reused_either() -> None:
     step = harness.plans.popleft().step
     harness.scheduler.update(StepResult(step=step, token_ids=pack([INVALID_TOKEN])))
     assert len(harness.life.kv.cache) == 0
+
+
+@pytest.mark.parametrize(
+    ("brought", "error"),
+    [(STUCK_TOKEN, "constraint_error"), (BROKEN_TOKEN, "internal_error")],
+)
+def test_a_row_that_brings_an_error_ends_its_request(brought: int, error: str) -> None:
+    """In the middle of its prompt too."""
+    harness = Harness(limits_of(), depth=1)
+    harness.submit(submit_of(0, list(range(20))))
+    harness.dispatch()
+    step = harness.plans.popleft().step
+    ((_, outputs),) = harness.scheduler.update(StepResult(step=step, token_ids=pack([brought])))
+    assert [one.error for one in outputs.finished] == [error]
+    assert not harness.life.requests and harness.life.kv.pool.num_used == 0
+
+
+def test_what_nobody_has_seen_a_token_of_is_not_reused() -> None:
+    """Whether its numbers are sound is not known; what it found in the cache has been proven."""
+    harness = Harness(limits_of(), depth=1)
+    harness.submit(submit_of(0, PROMPT, max_tokens=1))
+    harness.drain()
+    proven = harness.life.kv.cache.blocks()
+    harness.submit(submit_of(1, [*PROMPT, *range(20)]))
+    harness.turn()
+    assert harness.life.kv.cache.blocks() != proven
+    harness.abort(1)
+    assert harness.life.kv.cache.blocks() == proven and proven
+
+
+def test_a_request_that_never_ran_takes_nothing_from_the_cache() -> None:
+    harness = Harness(limits_of(max_num_seqs=1), depth=1)
+    harness.submit(submit_of(0, PROMPT, max_tokens=9))
+    harness.submit(submit_of(1, PROMPT))
+    harness.turn()
+    proven = harness.life.kv.cache.blocks()
+    harness.abort(1)
+    assert harness.life.kv.cache.blocks() == proven and proven
 
 
 def test_a_result_that_nobody_waits_for_is_dropped() -> None:

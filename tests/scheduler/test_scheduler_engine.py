@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from msgspec.structs import replace
 from sched_fake_worker import FakeWorker, expected_output
 from sched_harness import VOCAB, here, limits_of, request_id, submit_of
@@ -18,6 +20,7 @@ from octavo.shared.messages import (
     Outputs,
     PageQuery,
     PageText,
+    StepFailed,
     StepPlan,
     StepResult,
     Stop,
@@ -252,3 +255,49 @@ def test_the_next_plan_goes_out_shortly_before_the_step_ends() -> None:
     assert world.plans() == 2
     _, plan = world.workers.sent[-1]
     assert isinstance(plan, StepPlan) and len(plan.new_rows) == 1
+
+
+def fail_newest(world: World, rank: int) -> None:
+    """A rank has no memory for the last of the plans that went out."""
+    plan = next(one for _, one in reversed(world.workers.sent) if isinstance(one, StepPlan))
+    world.workers.inbox.append((b"rank-%d" % rank, StepFailed(plan.step, memory=True)))
+
+
+def test_of_several_ranks_one_without_memory_ends_the_group() -> None:
+    """No plan goes to those who are left; the step that failed is on trial, once, for memory."""
+    world = World(num_ranks=2)
+    for number in range(3):
+        world.say(ONE, submit_of(number, [number, 5, 6]))
+    world.engine.turn()
+    fail_newest(world, rank=1)
+    fail_newest(world, rank=0)
+    world.workers.sent.clear()
+    world.engine.turn()
+    assert not world.group.present and not world.workers.sent
+    text = world.engine._scheduler.metrics_text()
+    assert re.search(rb"^octavo:failed_steps_total\S* 1(\.0)?$", text, re.M)
+    world.engine.lost_workers()
+    for rank in range(2):
+        ready = WorkerReady(rank=rank, num_blocks=32, epoch=2)
+        world.workers.inbox.append((b"rank-%d" % rank, ready))
+    world.engine.turn()
+    plans = [one for _, one in world.workers.sent if isinstance(one, StepPlan)]
+    assert [len(plan.new_rows) for plan in plans if plan.new_rows] == [1, 1], "one, on each rank"
+    assert isinstance(plans[-1], StepPlan)
+    fail_newest(world, rank=0)
+    world.engine.turn()
+    (finished,) = [
+        one for _, message in world.heard(Outputs) for one in getattr(message, "finished", [])
+    ]
+    assert finished.error == "out_of_memory"
+
+
+def test_a_failure_of_a_plan_that_is_no_more_changes_nothing() -> None:
+    world = World()
+    world.say(ONE, submit_of(0, [1, 2, 3]))
+    world.engine.turn()
+    world.workers.sent.clear()
+    world.workers.inbox.append((b"rank-0", StepFailed(10**9, memory=True)))
+    world.engine.turn()
+    assert world.group.present
+    assert all(isinstance(message, StepPlan) for _, message in world.workers.sent)

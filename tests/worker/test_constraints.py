@@ -13,6 +13,7 @@ import pytest
 from engine_harness import EOS_IDS, Answer, Harness
 from model_checkpoints import VOCAB, byte_ids, make_checkpoint
 
+from octavo.services.worker.constraints.constraint import Constraint
 from octavo.shared.grammar.spec import GrammarSpec, choice_spec
 from octavo.shared.sampling import SamplingParams
 
@@ -186,3 +187,26 @@ def test_every_row_constrained(make: Make) -> None:
     for answer in answers:
         jsonschema.validate(json.loads(text_of(answer)), SCHEMA)
     assert max(max(answer.token_ids) for answer in answers) < VOCAB
+
+
+@pytest.mark.parametrize("method", ["narrow", "accept"])
+def test_a_constraint_that_raises_is_its_request_s_own(
+    make: Make, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At its third id; beside it another that is bound, and one that is free."""
+    asked = [params(allowed_token_ids=ids, max_tokens=6) for ids in ([7, 8, 9], [7, 8], None)]
+    alone = make().generate(PROMPTS[:3], asked)
+    plain = getattr(Constraint, method)
+    called: list[Constraint] = []
+
+    def raises(self: Constraint, *args: Any) -> Any:
+        called.append(self)
+        if self is called[0] and called.count(self) > 2:
+            raise ValueError("injected")
+        return plain(self, *args)
+
+    monkeypatch.setattr(Constraint, method, raises)
+    mixed = make().generate(PROMPTS[:3], asked)
+    assert [answer.error for answer in mixed] == ["constraint_error", None, None]
+    assert mixed[0].token_ids == alone[0].token_ids[: len(mixed[0].token_ids)]
+    assert [answer.token_ids for answer in mixed[1:]] == [one.token_ids for one in alone[1:]]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+import logging
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -12,6 +14,8 @@ from octavo.services.worker.constraints.reasoning import Reasoning
 from octavo.shared.grammar.matcher import Masks, Matcher
 from octavo.shared.grammar.spec import GrammarSpec
 from octavo.shared.sampling import SamplingParams
+
+log = logging.getLogger(__name__)
 
 MatcherOf = Callable[[GrammarSpec], Matcher]
 
@@ -28,6 +32,7 @@ class Constraint:
         self, params: SamplingParams, vocab_size: int, min_len: int, matcher_of: MatcherOf
     ) -> None:
         self.min_len = min_len
+        self._broken = False
         self._grammar = None if params.grammar is None else matcher_of(params.grammar)
         self._reasoning = Reasoning(
             params.reasoning_begin_ids, params.reasoning_end_ids, params.thinking_token_budget
@@ -59,6 +64,22 @@ class Constraint:
         for token_id in token_ids:
             if (matcher := self.accept(token_id)) is not None:
                 matcher.accept([token_id])
+
+    @contextlib.contextmanager
+    def boundary(self) -> Iterator[None]:
+        """What goes wrong inside leaves its request, and nobody else's, with nothing to say."""
+        try:
+            yield
+        except Exception:
+            log.exception("a constraint failed")
+            self._broken = True
+
+    def leaves_any(self, mask: Masks, length: int) -> bool:
+        """`narrow`, inside the boundary."""
+        can_go_on = False
+        with self.boundary():
+            can_go_on = self.narrow(mask, length)
+        return can_go_on and not self._broken
 
     def narrow(self, mask: Masks, length: int) -> bool:
         """Narrow int32[words], which the matcher has filled; `length`: of the sequence so far.

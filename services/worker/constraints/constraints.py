@@ -109,9 +109,11 @@ class Constraints:
     def _accept(self, constraints: Sequence[Constraint], ids: Sequence[int]) -> None:
         moves = []
         for constraint, token_id in zip(constraints, ids, strict=True):
-            # Where no id came, the request has failed.
-            if token_id >= 0 and (matcher := constraint.accept(token_id)) is not None:
-                moves.append((matcher, token_id))
+            if token_id < 0:
+                continue  # the request has failed
+            with constraint.boundary():
+                if (matcher := constraint.accept(token_id)) is not None:
+                    moves.append((matcher, token_id))
         if moves:
             self._masks_of(len(moves)).accept(moves)
 
@@ -126,7 +128,7 @@ class Constraints:
         masks.fill(-1)
         batch.fill(_matchers(constraints))
         alive = [
-            constraint.narrow(mask, int(length))
+            constraint.leaves_any(mask, int(length))
             for constraint, mask, length in zip(constraints, masks, lengths, strict=True)
         ]
         return self._buffer[: len(constraints)], np.flatnonzero(~np.array(alive))

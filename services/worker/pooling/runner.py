@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from octavo.services.worker.admission import admit_each
 from octavo.services.worker.causal_lm import KVPair
 from octavo.services.worker.constraints.grammars import Grammars
 from octavo.services.worker.cuda_graphs import Progress
@@ -60,15 +61,17 @@ class PoolingRunner:
     def execute(self, plan: StepPlan) -> Launched:
         """Enqueue one step."""
         started = time.monotonic()
-        for row in plan.new_rows:
-            self._table.admit(row)
-            self._params[row.slot] = row.pooling or PoolingParams()
+        admit_each(plan.new_rows, self._admit, self._table)
         rows = self._table.resolve(plan)
         hidden = self._states.compute(plan, rows, self._table)
         pooled = self._pooler.pool(hidden, rows)
         params = [self._params[slot] for slot in rows.sample_slots]
         vectors = Pooled(self.model.vectors(pooled), params, self._info)
         return Launched(plan.step, rows, Sampled(), started, vectors)
+
+    def _admit(self, row: NewRow) -> None:
+        self._table.admit(row)
+        self._params[row.slot] = row.pooling or PoolingParams()
 
     def warm_up(self) -> None:
         """The largest steps, of few long and of many short prompts; on the CPU a small one."""

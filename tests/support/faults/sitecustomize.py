@@ -2,9 +2,11 @@
 PYTHONPATH names this folder. The product knows nothing of it.
 
 A request is `cursed` that asks for CURSED tokens. Faults: `die`, `raise`, `memory`: a step with a
-cursed row does so; `memory-once`: the tenth step; `nan`: a cursed row's hidden states are NaN from
-its tenth token on; `illegal`: as `die`, but by a CUDA kernel that reads what it must not;
-`ballast`: while a cursed row is computed, all of the GPU's memory is taken but 32 MiB.
+cursed row does so; `memory-1`: on rank 1 alone; `memory-once`: the tenth step; `admit`: a cursed
+row cannot be taken in; `illegal`: as `die`, but by a CUDA kernel that reads what it must not;
+`ballast`: while a cursed row is computed, all of the GPU's memory is taken but 32 MiB. `numbers`:
+requests that ask for as many tokens as POISONS has are spoilt there: in hidden states, in the keys
+or values of their first block, or in their logits, from that many steps on.
 """
 
 from __future__ import annotations
@@ -20,17 +22,74 @@ from types import ModuleType
 from typing import Any
 
 CURSED = 47
+POISONS = {
+    47: ("hidden", 10),
+    48: ("keys", 10),
+    49: ("values", 0),
+    50: ("+inf", 10),
+    51: ("-inf", 10),
+    52: ("hidden", 0),
+}
 TARGET = "octavo.services.worker.model_runner"
 FAULT = os.environ.get("OCTAVO_TEST_FAULT", "")
 
 
-class Curse:
-    """Wraps `ModelRunner.execute` and `forward`."""
+def on_rank(number: int) -> bool:
+    import torch.distributed as dist
+
+    return dist.is_initialized() and dist.get_rank() == number
+
+
+class Poison:
+    """Wraps `ModelRunner.forward`. `kinds`: where the requests in these slots are to be spoilt."""
 
     def __init__(self, runner: Any) -> None:
-        self._execute, self._forward = runner.execute, runner.forward
+        self._forward = runner.forward
+        self._logits: Any = None
+        self._ill: list[tuple[int, str]] = []
+        self.kinds: dict[int, str] = {}
+
+    def forward(self, runner: Any, rows: Any) -> Any:
+        if self._logits is None:
+            self._logits = runner.model.logits
+            runner.model.logits = self._spoilt_logits
+        slots = rows.slots.tolist()
+        for slot in self.kinds.keys() & set(slots):
+            self._spoil_cache(runner, slot)
+        hidden = self._forward(runner, rows)
+        chosen = enumerate(slots[row] for row in rows.samples)
+        self._ill = [(index, self.kinds[slot]) for index, slot in chosen if slot in self.kinds]
+        for index, kind in self._ill:
+            if kind == "hidden":
+                hidden.samples[index] = float("nan")
+        return hidden
+
+    def _spoil_cache(self, runner: Any, slot: int) -> None:
+        block = int(runner.inputs.block_tables[slot, 0])
+        for layer in runner.model.layers:
+            caches = {"keys": layer.attention.k_cache, "values": layer.attention.v_cache}
+            if self.kinds[slot] in caches:
+                caches[self.kinds[slot]][block] = float("nan")
+
+    def _spoilt_logits(self, hidden: Any) -> Any:
+        logits = self._logits(hidden)
+        for index, kind in self._ill:
+            if kind == "+inf":
+                logits[index, 5] = float("inf")
+            elif kind == "-inf":
+                logits[index] = float("-inf")
+        return logits
+
+
+class Curse:
+    """Wraps `ModelRunner.execute`, and its sampler's `admit`."""
+
+    def __init__(self, runner: Any, sampler: Any) -> None:
+        self._execute, self._admit = runner.execute, sampler.admit
+        self.poison = Poison(runner)
         self._slots: set[int] = set()
-        self._lengths: dict[int, int] = {}
+        self._poisons: dict[int, tuple[str, int]] = {}
+        self._steps: dict[int, int] = {}
         self._step = 0
         self._plan: list[int] = []
         self._ballast: Any = None
@@ -40,15 +99,30 @@ class Curse:
 
         self._step += 1
         for row in plan.new_rows:
-            self._slots.discard(row.slot)
-            if row.sampling.max_tokens == CURSED:
-                self._slots.add(row.slot)
-                self._lengths[row.slot] = len(row.token_ids) // 4 - row.prompt_len
+            self._note(row)
         self._plan = np.frombuffer(plan.slots, np.int32).tolist()
-        for slot in self._slots & set(self._plan):
-            self._lengths[slot] += 1
+        for slot in self._poisons.keys() & set(self._plan):
+            self._steps[slot] += 1
+            kind, first = self._poisons[slot]
+            if FAULT == "numbers" and self._steps[slot] >= first:
+                self.poison.kinds[slot] = kind
         self._strike()
         return self._execute(runner, plan)
+
+    def _note(self, row: Any) -> None:
+        self._slots.discard(row.slot)
+        self._poisons.pop(row.slot, None)
+        self.poison.kinds.pop(row.slot, None)
+        if row.sampling.max_tokens == CURSED:
+            self._slots.add(row.slot)
+        if row.sampling.max_tokens in POISONS:
+            self._poisons[row.slot] = POISONS[row.sampling.max_tokens]
+            self._steps[row.slot] = 0
+
+    def admit(self, sampler: Any, row: Any) -> None:
+        if FAULT == "admit" and row.sampling.max_tokens == CURSED:
+            raise RuntimeError("injected")
+        self._admit(sampler, row)
 
     def _strike(self) -> None:
         import torch
@@ -63,7 +137,7 @@ class Curse:
                 self._ballast = torch.empty(size, dtype=torch.uint8, device="cuda")
         if FAULT == "memory-once" and self._step == 10:
             raise torch.OutOfMemoryError("injected")
-        if cursed and FAULT == "memory":
+        if cursed and (FAULT == "memory" or (FAULT == "memory-1" and on_rank(1))):
             raise torch.OutOfMemoryError("injected")
         if cursed and FAULT == "raise":
             raise RuntimeError("injected")
@@ -73,15 +147,6 @@ class Curse:
             ids = torch.full((1 << 10,), 1 << 40, device="cuda")
             torch.zeros(4, device="cuda").index_select(0, ids)
 
-    def forward(self, runner: Any, rows: Any) -> Any:
-        hidden = self._forward(runner, rows)
-        if FAULT == "nan":
-            for index, row in enumerate(rows.samples):
-                slot = self._plan[row]
-                if slot in self._slots and self._lengths[slot] >= 10:
-                    hidden.samples[index] = float("nan")
-        return hidden
-
 
 def jump(path: str) -> None:
     """OCTAVO_TEST_CLOCK: a file of seconds by which the wall clock is wrong."""
@@ -90,10 +155,11 @@ def jump(path: str) -> None:
 
 
 def patch(module: ModuleType) -> None:
-    runner = module.ModelRunner
-    curse = Curse(runner)
+    runner, sampler = module.ModelRunner, module.Sampler
+    curse = Curse(runner, sampler)
     runner.execute = lambda self, plan: curse.execute(self, plan)
-    runner.forward = lambda self, rows: curse.forward(self, rows)
+    runner.forward = lambda self, rows: curse.poison.forward(self, rows)
+    sampler.admit = lambda self, row: curse.admit(self, row)
 
 
 class Finder(importlib.abc.MetaPathFinder):

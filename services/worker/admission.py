@@ -1,0 +1,44 @@
+"""Admission: new rows take their slots, each by itself.
+
+What is wrong with one (its parameters, its grammar) is its own request's error. The row is computed
+nevertheless, from its ids, so that batch, ranks and KV blocks are what the scheduler planned; only
+what it samples means nothing, and the result says that the row is broken. All ranks are given the
+same rows, and find the same ones broken.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+
+from msgspec.structs import replace
+
+from octavo.services.worker.failures import lacks_memory
+from octavo.services.worker.slots import SlotTable
+from octavo.shared.messages import NewRow
+from octavo.shared.pooling import PoolingParams
+from octavo.shared.sampling import SamplingParams
+
+log = logging.getLogger(__name__)
+
+
+def admit_each(rows: Iterable[NewRow], admit: Callable[[NewRow], None], table: SlotTable) -> None:
+    """`admit` sets every field of a row's slot, those of `table` too, or raises.
+
+    Raises what is no row's fault: want of memory, and whatever meets a blank row too.
+    """
+    for row in rows:
+        try:
+            admit(row)
+        except Exception as error:
+            if lacks_memory(error):
+                raise
+            log.exception("the request in slot %d cannot be taken in", row.slot)
+            admit(blank(row))
+            table.broken[row.slot] = True
+
+
+def blank(row: NewRow) -> NewRow:
+    """The same ids in the same slot, with nothing asked for. Its block table has been written."""
+    pooling = None if row.pooling is None else PoolingParams()
+    return replace(row, sampling=SamplingParams(temperature=0.0), pooling=pooling, block_ids=b"")
