@@ -142,6 +142,8 @@ class ProcessConfig(msgspec.Struct, frozen=True, kw_only=True):
     log_level: str = "INFO"
     epoch: int = 0
     """The number of this start, larger than all before; the workers of a group share one."""
+    restarts: dict[str, int] = {}
+    """How often processes of each role had been started again by then."""
 
     @property
     def peer(self) -> str:

@@ -1,4 +1,4 @@
-"""What a frontend counts of its HTTP, and how the counts of several become one page.
+"""What a frontend counts, and how the counts of several become one page.
 
 The names and buckets are those of prometheus-fastapi-instrumentator, which vLLM's dashboards read.
 """
@@ -6,7 +6,7 @@ The names and buckets are those of prometheus-fastapi-instrumentator, which vLLM
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -47,6 +47,22 @@ class RouteCounts(msgspec.Struct, array_like=True):
         self.seconds += other.seconds
         self.received += other.received
         self.sent += other.sent
+
+
+class Counts(msgspec.Struct, array_like=True):
+    """`fine` int[22]: requests of all routes, by FINE_SECONDS, and their `seconds`."""
+
+    routes: list[RouteCounts] = []
+    fine: list[int] = msgspec.field(default_factory=lambda: [0] * (len(FINE_SECONDS) + 1))
+    seconds: float = 0.0
+
+
+def total(counts: Sequence[Counts]) -> Counts:
+    return Counts(
+        routes=summed(route for one in counts for route in one.routes),
+        fine=[sum(column) for column in zip(*(one.fine for one in counts), strict=True)],
+        seconds=sum(one.seconds for one in counts),
+    )
 
 
 def summed(counts: Iterable[RouteCounts]) -> list[RouteCounts]:

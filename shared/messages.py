@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from octavo.shared.grammar.spec import GrammarSpec
-from octavo.shared.http_counts import RouteCounts
+from octavo.shared.http_counts import Counts
 from octavo.shared.keys import Quota
 from octavo.shared.pooling import PoolingParams
 from octavo.shared.sampling import SamplingParams
@@ -107,6 +107,18 @@ class Until(msgspec.Struct, frozen=True, array_like=True, gc=False):
 NO_HURRY = Until()
 
 
+class Begun(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """CLOCK_MONOTONIC seconds when a sequence got its slot, its first token and its latest; 0: it
+    never got so far."""
+
+    admitted: float = 0.0
+    first_token: float = 0.0
+    token: float = 0.0
+
+
+NOT_BEGUN = Begun()
+
+
 class Submit(Message):
     """One sequence to generate (`n` is expanded by the sender; `sampling.seed` is set).
 
@@ -117,8 +129,8 @@ class Submit(Message):
     its first sequence; 0 with the others, so that it is counted once. `pooling`: a vector is
     wanted, and no token.
 
-    Of a request that an earlier scheduler began: `output_ids` int32[outputs so far], and
-    `prompt_logprobs_end`, the prompt positions whose log-probabilities have arrived.
+    Of a request that an earlier scheduler began: `output_ids` int32[outputs so far],
+    `prompt_logprobs_end`, the prompt positions whose log-probabilities have arrived, and `begun`.
     """
 
     request_id: bytes
@@ -134,6 +146,7 @@ class Submit(Message):
     tenant: str = ""
     until: Until = NO_HURRY
     quota: Quota | None = None
+    begun: Begun = NOT_BEGUN
 
 
 class Abort(Message):
@@ -148,12 +161,11 @@ class PageQuery(Message):
 
 
 class HttpCounts(Message):
-    """What the frontend has counted since its start: by route, and the seconds of all (`fine`
-    int[22]: by FINE_SECONDS)."""
+    """What the frontend has counted since the scheduler of this epoch began; another one passes
+    it over."""
 
-    routes: list[RouteCounts]
-    fine: list[int]
-    seconds: float
+    counts: Counts
+    epoch: int
 
 
 ToScheduler: TypeAlias = Hello | Submit | Abort | PageQuery | HttpCounts
@@ -301,6 +313,7 @@ class Started(Item):
 
     request_id: bytes
     cached_tokens: int
+    begun: Begun = NOT_BEGUN
 
 
 class Finished(Item):

@@ -27,6 +27,7 @@ from octavo.shared.messages import (
     EngineStats,
     Finished,
     Hello,
+    HttpCounts,
     Outputs,
     PageQuery,
     PageText,
@@ -76,6 +77,7 @@ class EngineClient:
         self._queries: dict[int, asyncio.Future[bytes]] = {}
         self._num_queries = 0
         self._last_seen: float | None = None
+        self._last_outputs = 0.0
         self._sending: set[asyncio.Task[None]] = set()
         self.http = HttpCounter()
         self.tracer: Tracer | None = None
@@ -198,7 +200,7 @@ class EngineClient:
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._queries[query] = answer
         try:
-            await self._spoke.send(self.http.message())
+            await self._tell_counts()
             await self._spoke.send(PageQuery(query_id=query, page=page))
             async with asyncio.timeout(METRICS_TIMEOUT):
                 return await answer
@@ -213,9 +215,14 @@ class EngineClient:
         self._fail_all(message)
 
     async def drained(self) -> None:
-        """Wait until what was posted has been sent."""
+        """Wait until what was posted has been sent, and the last counts."""
         with contextlib.suppress(Exception):
             await asyncio.gather(*self._sending)
+            await self._tell_counts()
+
+    async def _tell_counts(self) -> None:
+        if self._epoch is not None:
+            await self._spoke.send(HttpCounts(self.http.counts(), self._epoch))
 
     def receive(self, message: ToFrontend) -> None:
         match message:
@@ -233,21 +240,25 @@ class EngineClient:
         self._last_seen = self._clock()
         self.seen.set()
         if self._epoch is not None and stats.epoch != self._epoch:
+            self.http.start_over()
             self._resubmit()
+        else:
+            self.http.heard()
         self._epoch = stats.epoch
 
     def _resubmit(self) -> None:
         """Another scheduler, which knows of nothing."""
         log.warning("the scheduler is a new one: %d requests go on with it", len(self._live))
         for stream in self._live.values():
-            if (submit := stream.resubmitted()) is not None:
+            if (submit := stream.resubmitted(self._last_outputs)) is not None:
                 self._post(self._spoke.send(submit))
 
     def _deliver(self, outputs: Outputs) -> None:
         """Hand one step's columns to the streams. A reader never sees half of a message."""
+        self._last_outputs = time.monotonic()
         for started in outputs.started:
             if (stream := self._live.get(started.request_id)) is not None:
-                stream.cached_tokens = started.cached_tokens
+                stream.cached_tokens, stream.begun = started.cached_tokens, started.begun
         for prompt in outputs.prompt_logprobs:
             if (stream := self._live.get(prompt.request_id)) is not None:
                 entries = unpack_logprobs(prompt.values)
@@ -290,7 +301,7 @@ class EngineClient:
         """Signs of life to the engine, and an end to requests that it has forgotten."""
         while True:
             await self._spoke.send(Hello())
-            await self._spoke.send(self.http.message())
+            await self._tell_counts()
             await asyncio.sleep(HELLO_INTERVAL)
             if self._live and self._silence() > self._dead_seconds:
                 self._fail_all("The engine has stopped answering.")

@@ -63,6 +63,7 @@ def _serve(
     scheduler = Scheduler(limits, fingerprint(engine_config), model_name(child.config), epoch=epoch)
     engine = Engine(scheduler, frontends, group)
     scheduler.metrics.own.start_seconds = joined.phases
+    engine.restarts(child.config.restarts)
     news: queue.SimpleQueue[bytes] = queue.SimpleQueue()
 
     def on_news(line: bytes) -> None:

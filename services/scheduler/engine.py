@@ -103,6 +103,8 @@ class Engine:
 
     def lost_frontend(self, peer: bytes) -> None:
         """It has ended: nobody waits for its requests."""
+        while self._receive():  # its last words
+            pass
         self._known.discard(peer)
         self._scheduler.abort_all(peer)
         self._scheduler.metrics.http.leave(peer)

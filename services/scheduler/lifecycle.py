@@ -116,9 +116,9 @@ class Lifecycle:
         self.tenants.seat(request.tenant, 1, len(request.block_ids))
         if request.cached_tokens is None:
             request.cached_tokens = num_cached
-            request.admitted_time = self.clock()
+            request.admitted_time = request.admitted_time or self.clock()
             if self.limits.prefix_caching:
-                self.metrics.on_lookup(request.prompt_len, num_cached)
+                self.metrics.on_lookup(len(request.token_ids), num_cached)
         return slot
 
     def preempt(self, request: Request) -> None:

@@ -71,7 +71,7 @@ REJECTIONS = ("max_num_queued_reqs", "max_num_queued_tokens", "quota")
 class Metrics(Collector):
     """Counts, and their text."""
 
-    def __init__(self, model_name: str, limits: Limits) -> None:
+    def __init__(self, model_name: str, limits: Limits, epoch: int) -> None:
         self._labels = {"model_name": model_name, "engine": "0"}
         self._limits = limits
         series = one_two_five(limits.max_model_len)
@@ -85,7 +85,7 @@ class Metrics(Collector):
         self._stats = IDLE
         self._cached_blocks = 0
         self.own = OwnMetrics(self._labels)
-        self.http = HttpPage()
+        self.http = HttpPage(epoch)
         self._registry = CollectorRegistry()
         self._registry.register(self)
 

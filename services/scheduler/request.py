@@ -128,4 +128,7 @@ class Request:
             prompt_logprobs_end=submit.prompt_logprobs_end,
             until=submit.until,
             quota=submit.quota,
+            admitted_time=submit.begun.admitted,
+            first_token_time=submit.begun.first_token,
+            token_time=submit.begun.token,
         )

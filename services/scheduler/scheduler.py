@@ -53,7 +53,7 @@ class Scheduler:
     ) -> None:
         self._epoch = epoch
         self._limits = limits
-        self._metrics = Metrics(model_name, limits)
+        self._metrics = Metrics(model_name, limits, epoch)
         self._life = Lifecycle(limits, fingerprint, self._metrics, clock, first_number(epoch))
         self._planner = Planner(self._life, first_number(epoch))
         self._updater = Updater(self._life)
@@ -88,8 +88,6 @@ class Scheduler:
             life.refuse(peer, submit.request_id, error="internal_error")
             return
         self._serial += 1
-        if submit.output_ids:  # begun under another scheduler
-            request.first_token_time = request.token_time = self._life.clock()
         if request.prompt_len > self._limits.longest_prompt:
             life.refuse(peer, submit.request_id, error="too_long")
         else:

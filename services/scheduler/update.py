@@ -12,6 +12,7 @@ from octavo.services.scheduler.step import Flight
 from octavo.shared.messages import (
     NO_TOKEN,
     STUCK_TOKEN,
+    Begun,
     FinishReason,
     Ints,
     PooledOutput,
@@ -93,7 +94,11 @@ class Updater:
 
     def _start(self, request: Request, now: float) -> None:
         request.first_token_time = now
-        started = Started(request_id=request.request_id, cached_tokens=request.cached_tokens or 0)
+        started = Started(
+            request_id=request.request_id,
+            cached_tokens=request.cached_tokens or 0,
+            begun=Begun(request.admitted_time, now),
+        )
         self._life.outbox.to(request.peer).started.append(started)
         self._life.metrics.on_first_token(request)
 

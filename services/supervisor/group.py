@@ -7,12 +7,13 @@ import logging
 import selectors
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import rmtree
 from tempfile import mkdtemp
+from types import MappingProxyType
 from typing import Any, Literal
 
 import msgspec
@@ -70,7 +71,13 @@ class Plan:
     model: ModelInfo
     log_level: str
 
-    def process(self, role: Role, index: int, epoch: int | None = None) -> ProcessConfig:
+    def process(
+        self,
+        role: Role,
+        index: int,
+        epoch: int | None = None,
+        restarts: Mapping[str, int] = MappingProxyType({}),
+    ) -> ProcessConfig:
         return ProcessConfig(
             epoch=next(EPOCHS) if epoch is None else epoch,
             role=role,
@@ -79,6 +86,7 @@ class Plan:
             server=self.server if role == "frontend" else without_keys(self.server),
             model=self.model,
             log_level=self.log_level,
+            restarts=dict(restarts),
         )
 
 

@@ -110,7 +110,8 @@ class Recovery:
                 if not child.doomed:
                     self._start_frontend(child.index)
             case "scheduler":
-                self._group.start(self._plan.process("scheduler", 0))
+                config = self._plan.process("scheduler", 0, restarts=self.restarts)
+                self._group.start(config)
             case "worker":
                 self._end_workers()
 

@@ -107,3 +107,28 @@ def test_preemptions_and_rejections_are_counted() -> None:
     # A resumed request's tokens count once.
     assert value(harness, "generation_tokens_total") == 24
     assert value(harness, "prompt_tokens_total") == 16
+
+
+def test_times_outlast_the_scheduler() -> None:
+    """A request that another scheduler began was admitted, and had its first token, there."""
+    harness = Harness(limits_of(max_num_seqs=2), depth=1)
+    harness.now = 5.0
+    for number in range(3):
+        harness.submit(submit_of(number, [1] * 8, max_tokens=9, arrival_time=4.9))
+    for _ in range(4):
+        harness.turn()
+    harness.now += 100.0
+    harness.lose_scheduler(late=False)
+    harness.drain()
+    begun = value(harness, "e2e_request_latency_seconds_sum")
+    parts = [
+        value(harness, f"request_{part}_time_seconds_sum")
+        for part in ("queue", "prefill", "decode")
+    ]
+    assert begun == pytest.approx(sum(parts))
+    assert 2 * 0.1 + 100 < parts[0] < 2 * 0.1 + 101, "only one had to wait"
+    assert parts[1] == pytest.approx(0.03, abs=0.011)
+    assert value(harness, "inter_token_latency_seconds_sum") == pytest.approx(200.2, abs=0.2)
+    first = harness.record(0).finished
+    assert first is not None
+    assert 5.0 <= first.admitted_time < first.first_token_time < 5.1

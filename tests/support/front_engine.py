@@ -90,8 +90,10 @@ class FakeEngine:
                 text = b"vllm:num_requests_running 0\n"
                 self.inbox.put_nowait(PageText(query_id=message.query_id, text=text))
 
-    def beat(self) -> None:
-        stats = EngineStats(step=1, running=2, waiting=1, blocks_used=0, blocks_total=8)
+    def beat(self, epoch: int = 0) -> None:
+        stats = EngineStats(
+            step=1, running=2, waiting=1, blocks_used=0, blocks_total=8, epoch=epoch
+        )
         self.inbox.put_nowait(stats)
 
     def answer(self, submit: Submit) -> None:

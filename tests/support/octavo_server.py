@@ -83,13 +83,15 @@ class Server:
             raise RuntimeError(f"{status}: {data!r}")
         return json.loads(data)
 
-    def metric(self, name: str) -> float:
-        """The value of a metric's first sample."""
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum of a metric's samples that have these labels."""
         _, text = self.request("GET", "/metrics")
-        found = re.search(rf"^{re.escape(name)}(?:\{{[^}}]*\}})? (\S+)$", text.decode(), re.M)
-        if found is None:
-            raise RuntimeError(f"no metric {name}")
-        return float(found[1])
+        wanted = {f'{label}="{value}"' for label, value in labels.items()}
+        lines = re.findall(rf"^{re.escape(name)}(?:\{{(.*)\}})? (\S+)$", text.decode(), re.M)
+        found = [float(value) for given, value in lines if wanted <= set(given.split(","))]
+        if not found:
+            raise RuntimeError(f"no metric {name} with {labels}")
+        return sum(found)
 
     def wait_idle(self, seconds: float = 10) -> None:
         """Until nothing runs or waits and no block is in use; fails after `seconds`."""
