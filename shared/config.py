@@ -125,6 +125,8 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     sampling_defaults: dict[str, float] = {}
     """From generation_config.json: temperature, top_p, top_k, min_p, repetition_penalty,
     max_new_tokens; only those the file names."""
+    sliding_window: int | None = None
+    """Tokens that the layers with a window see; None: there are none."""
     pooling: PoolingInfo | None = None
     """Set: this server pools, and generates nothing."""
 

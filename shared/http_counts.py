@@ -6,6 +6,7 @@ The names and buckets are those of prometheus-fastapi-instrumentator, which vLLM
 from __future__ import annotations
 
 import bisect
+import itertools
 from collections.abc import Iterable, Sequence
 
 import msgspec
@@ -13,6 +14,14 @@ import msgspec
 SECONDS = (0.1, 0.5, 1.0)
 FINE = (0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 1.5, 2, 2.5, 3, 3.5, 4, 4.5, 5, 7.5, 10)
 FINE_SECONDS = (*FINE, 30, 60)
+PARSER_CALLS = tuple(
+    itertools.product(
+        ("streaming", "non_streaming"),
+        ("tool_call", "no_tool_call"),
+        ("chat_completions", "responses", "other"),
+    )
+)
+"""(mode, outcome, request type): what a parser of tool calls was asked, and what it found."""
 
 
 class RouteCounts(msgspec.Struct, array_like=True):
@@ -55,6 +64,8 @@ class Counts(msgspec.Struct, array_like=True):
     routes: list[RouteCounts] = []
     fine: list[int] = msgspec.field(default_factory=lambda: [0] * (len(FINE_SECONDS) + 1))
     seconds: float = 0.0
+    calls: list[int] = msgspec.field(default_factory=lambda: [0] * len(PARSER_CALLS))
+    """Of the parsers of tool calls, by PARSER_CALLS."""
 
 
 def total(counts: Sequence[Counts]) -> Counts:
@@ -62,6 +73,7 @@ def total(counts: Sequence[Counts]) -> Counts:
         routes=summed(route for one in counts for route in one.routes),
         fine=[sum(column) for column in zip(*(one.fine for one in counts), strict=True)],
         seconds=sum(one.seconds for one in counts),
+        calls=[sum(column) for column in zip(*(one.calls for one in counts), strict=True)],
     )
 
 

@@ -126,8 +126,8 @@ class Submit(Message):
     `arrival_time`: CLOCK_MONOTONIC seconds. Lower `priority` goes first. `cache_salt` separates
     prefix caches. `tenant`: whose it is; tenants share what there is. `until`: when it is of no
     use any more. `quota`: of the API key it came with. `num_choices`: n of the request, said with
-    its first sequence; 0 with the others, so that it is counted once. `pooling`: a vector is
-    wanted, and no token.
+    its first sequence; 0 with the others, so that it is counted once. `parent`: the first
+    sequence's id, where n is not 1. `pooling`: a vector is wanted, and no token.
 
     Of a request that an earlier scheduler began: `output_ids` int32[outputs so far],
     `prompt_logprobs_end`, the prompt positions whose log-probabilities have arrived, and `begun`.
@@ -147,6 +147,7 @@ class Submit(Message):
     until: Until = NO_HURRY
     quota: Quota | None = None
     begun: Begun = NOT_BEGUN
+    parent: bytes = b""
 
 
 class Abort(Message):
@@ -282,6 +283,9 @@ class StepResult(Message):
     """It ran as a captured graph."""
     compilations: int = 0
     """Kernels compiled since the start was over."""
+    spent: dict[str, float] = {}
+    """Seconds of the worker's own thread: `prepare` the batch, have it `forward`ed and `sample`d.
+    On a GPU that is handing out work, beside `forward_seconds`; on a CPU the work itself."""
 
 
 class StepFailed(Message):

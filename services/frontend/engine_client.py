@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Literal, Protocol
 
-from octavo.services.frontend.access import note_inbox
+from octavo.services.frontend import access
 from octavo.services.frontend.http_counts import HttpCounter
 from octavo.services.frontend.inbox import Inbox, Stream
 from octavo.services.frontend.terms import Terms
@@ -131,34 +131,39 @@ class EngineClient:
         Choice i's seed is derived from the request's seed and i alone, or drawn afresh where the
         request has none. Raises EngineDead when nobody would answer.
         """
-        submits = [
-            Submit(
-                request_id=os.urandom(REQUEST_ID_BYTES),
-                prompt_ids=pack(ids),
-                sampling=sampling.for_choice(choice),
-                arrival_time=time.monotonic(),
-                priority=terms.priority,
-                cache_salt=terms.cache_salt,
-                tenant=terms.tenant,
-                until=terms.until,
-                quota=terms.quota,
-                num_choices=sampling.n if choice == 0 else 0,
-            )
-            for ids, sampling in prompts
-            for choice in range(sampling.n)
-        ]
+        arrival = access.arrival()
+        submits: list[Submit] = []
+        for ids, sampling in prompts:
+            names = [os.urandom(REQUEST_ID_BYTES) for _ in range(sampling.n)]
+            submits += [
+                Submit(
+                    request_id=name,
+                    prompt_ids=pack(ids),
+                    sampling=sampling.for_choice(choice),
+                    arrival_time=arrival,
+                    priority=terms.priority,
+                    cache_salt=terms.cache_salt,
+                    tenant=terms.tenant,
+                    until=terms.until,
+                    quota=terms.quota,
+                    num_choices=sampling.n if choice == 0 else 0,
+                    parent=names[0] if sampling.n > 1 else b"",
+                )
+                for choice, name in enumerate(names)
+            ]
         return await self._start(submits, terms.traceparent)
 
     async def pool(
         self, prompts: Sequence[tuple[Sequence[int], PoolingParams]], terms: Terms
     ) -> Inbox:
         """Ask for the vector of each (prompt ids, parameters). Raises EngineDead."""
+        arrival = access.arrival()
         submits = [
             Submit(
                 request_id=os.urandom(REQUEST_ID_BYTES),
                 prompt_ids=pack(ids),
                 sampling=NOTHING_SAMPLED,
-                arrival_time=time.monotonic(),
+                arrival_time=arrival,
                 priority=terms.priority,
                 tenant=terms.tenant,
                 until=terms.until,
@@ -177,7 +182,7 @@ class EngineClient:
         inbox = Inbox([submit.request_id for submit in submits])
         for stream, submit in zip(inbox.streams, submits, strict=True):
             stream.submit, stream.traceparent = submit, traceparent
-        note_inbox(inbox)
+        access.note_inbox(inbox)
         self._live |= {stream.request_id: stream for stream in inbox.streams}
         try:
             for submit in submits:

@@ -16,10 +16,12 @@ from starlette.routing import compile_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from octavo.services.frontend import access
-from octavo.shared.http_counts import FINE_SECONDS, Counts, RouteCounts, total
+from octavo.shared.http_counts import FINE_SECONDS, PARSER_CALLS, Counts, RouteCounts, total
 
 METHODS = frozenset({"GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH"})
-PROBES = frozenset({"/health", "/health/live", "/health/ready", "/ping", "/metrics", "/load"})
+PROBES = frozenset(
+    {"/health", "/health/live", "/health/ready", "/ping", "/metrics", "/load", "/version"}
+)
 CLIENT_LEFT = 499
 """No status was ever sent."""
 
@@ -43,6 +45,13 @@ class HttpCounter:
         route.note(status, seconds, received, sent)
         self._fresh.fine[bisect.bisect_left(FINE_SECONDS, seconds)] += 1
         self._fresh.seconds += seconds
+
+    def note_parser(self, streaming: bool, called: bool, kind: str) -> None:
+        """A parser of tool calls was asked: once a choice, in streams once a delta. `kind`: of
+        request, as in PARSER_CALLS."""
+        mode = "streaming" if streaming else "non_streaming"
+        outcome = "tool_call" if called else "no_tool_call"
+        self._fresh.calls[PARSER_CALLS.index((mode, outcome, kind))] += 1
 
     def counts(self) -> Counts:
         self._fresh.routes = list(self._routes.values())

@@ -1,4 +1,4 @@
-"""The frontends' counts of HTTP as metric families: of all that are here, and that ever were."""
+"""The frontends' counts as metric families: of all that are here, and that ever were."""
 
 from __future__ import annotations
 
@@ -13,7 +13,14 @@ from prometheus_client.core import (
 from prometheus_client.metrics_core import Metric
 from prometheus_client.utils import floatToGoString
 
-from octavo.shared.http_counts import FINE_SECONDS, SECONDS, Counts, RouteCounts, total
+from octavo.shared.http_counts import (
+    FINE_SECONDS,
+    PARSER_CALLS,
+    SECONDS,
+    Counts,
+    RouteCounts,
+    total,
+)
 from octavo.shared.messages import HttpCounts
 
 
@@ -37,7 +44,7 @@ class HttpPage:
         if (last := self._latest.pop(peer, None)) is not None:
             self._past = total([self._past, last])
 
-    def families(self) -> Iterator[Metric]:
+    def families(self, model_name: str) -> Iterator[Metric]:
         every = total([self._past, *self._latest.values()])
         yield _requests(every.routes)
         yield _durations(every.routes)
@@ -47,6 +54,7 @@ class HttpPage:
         yield fine
         for name, text in (("request", "Bytes of requests."), ("response", "Bytes of answers.")):
             yield _sizes(f"http_{name}_size_bytes", text, every.routes, name == "request")
+        yield _parser_calls(every.calls, model_name)
 
 
 def _requests(routes: list[RouteCounts]) -> Metric:
@@ -56,6 +64,17 @@ def _requests(routes: list[RouteCounts]) -> Metric:
     for route in routes:
         for status, number in sorted(route.statuses.items()):
             family.add_metric([route.handler, route.method, status], number)
+    return family
+
+
+def _parser_calls(calls: list[int], model_name: str) -> Metric:
+    family = CounterMetricFamily(
+        "vllm:tool_call_parser_invocations",
+        "Questions to the parser of tool calls: of each choice, in streams of each delta.",
+        labels=["model_name", "mode", "outcome", "request_type"],
+    )
+    for what, number in zip(PARSER_CALLS, calls, strict=True):
+        family.add_metric([model_name, *what], number)
     return family
 
 

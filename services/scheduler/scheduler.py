@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 
 import msgspec
 
@@ -50,10 +51,11 @@ class Scheduler:
         model_name: str = "",
         clock: Callable[[], float] = time.monotonic,
         epoch: int = 0,
+        cache_facts: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._epoch = epoch
         self._limits = limits
-        self._metrics = Metrics(model_name, limits, epoch)
+        self._metrics = Metrics(model_name, limits, epoch, cache_facts)
         self._life = Lifecycle(limits, fingerprint, self._metrics, clock, first_number(epoch))
         self._planner = Planner(self._life, first_number(epoch))
         self._updater = Updater(self._life)
@@ -62,6 +64,8 @@ class Scheduler:
         self._began = 0.0
         """When the oldest plan that is on its way began to run."""
         self._started = clock()
+        self._compilations = 0
+        """Of these workers, as they last said."""
 
     @property
     def num_in_flight(self) -> int:
@@ -78,7 +82,6 @@ class Scheduler:
             life.refuse(peer, submit.request_id, error="overloaded")
             return
         if (refusal := self._over_quota(submit)) is not None:
-            self._metrics.on_rejection("quota")
             life.refuse(peer, submit.request_id, error="rate_limited", refusal=refusal)
             return
         try:
@@ -169,6 +172,7 @@ class Scheduler:
         running = len(life.running)
         life.replay([rider for flight in life.flights for rider in life.riders(flight)], died=True)
         self._metrics.own.add("replayed_requests", "workers", running)
+        self._compilations = 0
 
     def fail(self, failed: StepFailed) -> None:
         """A plan could not be computed: what runs begins again, those of the plan on trial."""
@@ -196,7 +200,9 @@ class Scheduler:
         self._metrics.own.on_step(
             result.forward_seconds, flight.prompts, flight.decodes, result.graph
         )
-        self._metrics.own.set_to("compilations", {"": result.compilations})
+        self._metrics.own.spend(result.spent)
+        self._metrics.own.add("compilations", amount=result.compilations - self._compilations)
+        self._compilations = result.compilations
         self._updater.apply(flight, result)
         return self.take_outputs()
 
@@ -225,7 +231,8 @@ class Scheduler:
 
     def metrics_text(self) -> bytes:
         """Prometheus text format."""
-        return self._metrics.text(self.stats(), len(self._life.kv.cache))
+        life = self._life
+        return self._metrics.text(self.stats(), len(life.kv.cache), life.num_deferred)
 
     def snapshot(self, processes: dict[str, str]) -> bytes:
         """JSON for the live page; `processes`: states by name."""

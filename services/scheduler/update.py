@@ -62,7 +62,7 @@ class Updater:
             intervals = np.delete(intervals, first)
             for slot in slots[first].tolist():
                 self._start(life.running[slot], now)
-        life.metrics.on_tokens(len(rows), intervals)
+        life.metrics.on_tokens(table.tenant[slots], intervals)
         ends = []
         for index in table.may_end(slots, lengths, token_ids).tolist():
             request = life.running[int(slots[index])]
@@ -85,7 +85,8 @@ class Updater:
             request.token_time = now
             rows.append(row)
             ends += _end_of(request, int(ids[row]), len(request.token_ids))
-        life.metrics.on_tokens(len(rows), np.asarray(intervals))
+        tenants = np.array([request.tenant for _, request in departed], np.int64)
+        life.metrics.on_tokens(tenants, np.asarray(intervals))
         peers = [life.outbox.peer_number(request.peer) for _, request in departed]
         names = b"".join(request.request_id for _, request in departed)
         request_ids = np.frombuffer(names, life.slots.request_ids.dtype)

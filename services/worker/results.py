@@ -158,6 +158,7 @@ def finish(copying: Copying) -> StepResult:
         ],
         pooled=pooled,
         graph=launched.graph,
+        spent=launched.spent,
     )
 
 

@@ -22,7 +22,7 @@ def message(counter: HttpCounter, epoch: int = EPOCH) -> HttpCounts:
 
 
 def requests(page: HttpPage) -> float:
-    return sum(sample.value for sample in next(page.families()).samples)
+    return sum(sample.value for sample in next(page.families("tiny")).samples)
 
 
 def test_all_that_are_here_and_all_that_were() -> None:

@@ -67,7 +67,10 @@ def request_id(number: int) -> bytes:
 
 def submit_of(number: int, prompt: list[int], **fields: object) -> Submit:
     """Fields of Submit by their names; everything else goes to SamplingParams."""
-    names = ("priority", "cache_salt", "num_choices", "pooling", "tenant", "until", "quota")
+    names = (
+        *("priority", "cache_salt", "num_choices", "pooling"),
+        *("tenant", "until", "quota", "parent"),
+    )
     own = {name: fields.pop(name) for name in names if name in fields}
     arrival = fields.pop("arrival_time", float(number))
     params = SamplingParams(**{"max_tokens": 5, **fields})  # type: ignore[arg-type]
@@ -113,8 +116,11 @@ class Record:
 class Harness:
     """One scheduler, one worker, and all that was said of each request, by id."""
 
-    def __init__(self, limits: Limits, depth: int = 2) -> None:
+    def __init__(
+        self, limits: Limits, depth: int = 2, cache_facts: dict[str, str] | None = None
+    ) -> None:
         self.limits = limits
+        self._cache_facts = cache_facts or {}
         self.depth = depth
         self.now = 0.0
         self._epoch = 0
@@ -136,7 +142,12 @@ class Harness:
 
     def _start_scheduler(self) -> None:
         self.scheduler = Scheduler(
-            self.limits, b"test", "tiny", clock=lambda: self.now, epoch=self._epoch
+            self.limits,
+            b"test",
+            "tiny",
+            clock=lambda: self.now,
+            epoch=self._epoch,
+            cache_facts=self._cache_facts,
         )
         self.life = self.scheduler._life
         last = first_number(self._epoch)

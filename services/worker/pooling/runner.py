@@ -22,6 +22,7 @@ from octavo.services.worker.pooling.vectors import Pooled
 from octavo.services.worker.sampler import Sampled
 from octavo.services.worker.slots import SlotTable
 from octavo.shared.config import EngineConfig
+from octavo.shared.laps import Laps
 from octavo.shared.messages import NewRow, StepPlan, pack
 from octavo.shared.pooling import PoolingInfo, PoolingParams
 from octavo.shared.sampling import SamplingParams
@@ -59,16 +60,19 @@ class PoolingRunner:
 
     def execute(self, plan: StepPlan) -> Launched:
         """Enqueue one step."""
-        started = time.monotonic()
+        started, laps = time.monotonic(), Laps()
         for row in plan.new_rows:
             self._table.admit(row)
             self._params[row.slot] = row.pooling or PoolingParams()
         rows = self._table.resolve(plan)
+        laps.end("prepare")
         hidden = self._states.compute(plan, rows, self._table)
+        laps.end("forward")
         pooled = self._pooler.pool(hidden, rows)
         params = [self._params[slot] for slot in rows.sample_slots]
         vectors = Pooled(self.model.vectors(pooled), params, self._info)
-        return Launched(plan.step, rows, Sampled(), started, vectors)
+        laps.end("sample")
+        return Launched(plan.step, rows, Sampled(), started, vectors, spent=laps.seconds)
 
     def warm_up(self) -> None:
         """The largest steps, of few long and of many short prompts; on the CPU a small one."""
