@@ -75,6 +75,9 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     engine: EngineConfig
     host: str = "127.0.0.1"
     port: int = 8000
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int | None = None
+    """Another port for /metrics and /health, which asks for no key; None: there is none."""
     admin_socket: str | None = None
     """Where `octavo admin` reaches the server; None: by the port, in the directory for such."""
     frontends: int = 1

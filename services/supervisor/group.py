@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from shutil import rmtree
 from tempfile import mkdtemp
-from types import MappingProxyType
 from typing import Any, Literal
 
 import msgspec
 
-from octavo.services.supervisor.children import ChildProcess, Spawner
+from octavo.services.supervisor.children import NONE, ChildProcess, Spawner
 from octavo.shared.config import ModelInfo, ProcessConfig, ServerConfig
 from octavo.shared.errors import ConfigError, ResourceBusy, StartError
 from octavo.shared.process import GO, Status
@@ -76,7 +75,7 @@ class Plan:
         role: Role,
         index: int,
         epoch: int | None = None,
-        restarts: Mapping[str, int] = MappingProxyType({}),
+        restarts: Mapping[str, int] = NONE,
     ) -> ProcessConfig:
         return ProcessConfig(
             epoch=next(EPOCHS) if epoch is None else epoch,
@@ -103,8 +102,8 @@ class Group:
         self._spawner = spawner
         self._selector = selectors.DefaultSelector()
 
-    def start(self, config: ProcessConfig, listen_fd: int | None = None) -> ChildProcess:
-        child = self._spawner.spawn(config, listen_fd)
+    def start(self, config: ProcessConfig, sockets: Mapping[str, int] = NONE) -> ChildProcess:
+        child = self._spawner.spawn(config, sockets)
         self.children.append(child)
         self._selector.register(child.status_fd, selectors.EVENT_READ, child)
         return child
