@@ -110,6 +110,7 @@ def test_an_inference_service_waits_for_the_drain_of_its_runtime() -> None:
             "spec": {**pod, "containers": runtime["spec"]["containers"]},
         },
         "1.31",
+        strict=True,
     )
 
 
