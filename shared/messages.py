@@ -151,7 +151,10 @@ class Submit(Message):
 
 
 class Abort(Message):
+    """`reason`: stop or repetition where the frontend found in the text that they had ended."""
+
     request_ids: list[bytes]
+    reason: FinishReason = "abort"
 
 
 class PageQuery(Message):

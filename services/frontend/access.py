@@ -25,6 +25,8 @@ class Access:
     began: float
     received: float = 0.0
     """When the body was there."""
+    direct: int = 0
+    """Bytes of the answer's body that went straight to the socket."""
     id: str = ""
     inboxes: list[Inbox] = field(default_factory=list)
 
@@ -48,6 +50,11 @@ def opened(began: float) -> Access:
     access = Access(began)
     _current.set(access)
     return access
+
+
+def current() -> Access:
+    """That of the request being answered; one that nobody reads outside of any."""
+    return _current.get() or Access(0.0)
 
 
 def note_id(request_id: str) -> None:

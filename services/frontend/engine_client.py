@@ -26,6 +26,7 @@ from octavo.shared.messages import (
     Abort,
     EngineStats,
     Finished,
+    FinishReason,
     Hello,
     HttpCounts,
     Outputs,
@@ -192,11 +193,16 @@ class EngineClient:
             raise
         return inbox
 
-    def abort(self, streams: Sequence[Stream]) -> None:
-        """Forget these sequences and have the engine stop those it still works on."""
-        ids = [s.request_id for s in streams if self._live.pop(s.request_id, None) is not None]
-        if ids:
-            self._post(self._spoke.send(Abort(request_ids=ids)))
+    def abort(self, streams: Sequence[Stream], reason: FinishReason = "abort") -> None:
+        """Forget these sequences and have the engine stop those it still works on. `reason`: as in
+        Abort."""
+        live = [one for one in streams if self._live.pop(one.request_id, None) is not None]
+        if self.tracer is not None:
+            for stream in live:
+                self.tracer.note(stream, stream.ended(reason))
+        if live:
+            ids = [stream.request_id for stream in live]
+            self._post(self._spoke.send(Abort(request_ids=ids, reason=reason)))
 
     async def page(self, page: Literal["metrics", "snapshot"]) -> bytes:
         """What the scheduler shows operators. Raises EngineDead after a timeout."""

@@ -98,7 +98,7 @@ class CountingLayer:
         finally:
             method = scope["method"] if scope["method"] in METHODS else "OTHER"
             seconds = time.monotonic() - began
-            handler = self._handler(scope["path"])
+            handler, sent = self._handler(scope["path"]), sent + record.direct
             self._counter.note(handler, method, status, seconds, _announced(scope), sent)
             if self._logged:
                 access.write(record, method, handler, status, seconds)

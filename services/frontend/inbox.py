@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from octavo.shared.messages import NOT_BEGUN, Finished, Submit, pack
+from octavo.shared.messages import NOT_BEGUN, Finished, FinishReason, Submit, pack
 from octavo.shared.text.logprobs import TokenLogprob
 
 ID_BYTES = 4
@@ -69,6 +69,15 @@ class Stream:
             output_ids=pack(self._token_ids),
             prompt_logprobs_end=max(self.prompt_logprobs, default=-1) + 1,
             begun=begun if self._token_ids else NOT_BEGUN,
+        )
+
+    def ended(self, reason: FinishReason) -> Finished:
+        """What the engine would say had it ended the sequence."""
+        return Finished(
+            request_id=self.request_id,
+            reason=reason,
+            admitted_time=self.begun.admitted,
+            first_token_time=self.begun.first_token,
         )
 
     def add_token(self, token_id: int, logprob: TokenLogprob | None) -> None:

@@ -84,7 +84,7 @@ class Engine:
             case Submit():
                 self._scheduler.add(peer, message)
             case Abort():
-                self._scheduler.abort(peer, message.request_ids)
+                self._scheduler.abort(peer, message.request_ids, message.reason)
             case PageQuery():
                 text = self._page(message.page)
                 self._frontends.send(peer, PageText(query_id=message.query_id, text=text))

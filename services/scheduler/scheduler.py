@@ -28,6 +28,7 @@ from octavo.services.scheduler.update import Updater
 from octavo.shared.messages import (
     DropGrammar,
     EngineStats,
+    FinishReason,
     GrammarReady,
     Outputs,
     PrepareGrammar,
@@ -123,13 +124,15 @@ class Scheduler:
                 life.finish(request, "error", error="deadline_exceeded", refusal=refusal)
         return life.deadlines.following()
 
-    def abort(self, peer: bytes, request_ids: Iterable[bytes]) -> None:
+    def abort(
+        self, peer: bytes, request_ids: Iterable[bytes], reason: FinishReason = "abort"
+    ) -> None:
         """End these requests of frontend `peer`; ids that are not (any more) known are ignored."""
         for request_id in request_ids:
             request = self._life.requests.get(request_id)
             if request is not None and request.peer == peer:
                 with self._life.boundary(request):
-                    self._life.finish(request, "abort")
+                    self._life.finish(request, reason)
 
     def abort_all(self, peer: bytes) -> None:
         """The frontend is no more: end its requests in silence."""

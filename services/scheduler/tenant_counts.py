@@ -38,6 +38,7 @@ class TenantCounts:
         """Tokens by number that are not in the label's count yet."""
         self._had = np.zeros(16, np.int64)
         """Those that are, since the tenant has had the number."""
+        self._begin(NO_KEY)
 
     def join(self, number: int, tenant: str, key: str | None) -> None:
         """A request of this tenant has come, with this key."""
@@ -57,8 +58,15 @@ class TenantCounts:
             return NO_KEY
         if key not in self._keys and len(self._keys) >= MAX_KEYS:
             return OTHERS
-        self._keys.add(key)
+        if key not in self._keys:
+            self._keys.add(key)
+            self._begin(key)
         return key
+
+    def _begin(self, label: str) -> None:
+        """At zero, so that the first tokens are a rise."""
+        for counts in self._counts.values():
+            counts[label] += 0
 
     def on_tokens(self, numbers: Longs) -> None:
         """int64[n]: whose a step's tokens are."""

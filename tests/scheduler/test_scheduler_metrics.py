@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from sched_harness import PEER, Harness, limits_of, submit_of
 
 from octavo.services.scheduler.histogram import Histogram, one_two_five
-from octavo.services.scheduler.tenant_counts import MAX_KEYS, OTHERS, TenantCounts
+from octavo.services.scheduler.tenant_counts import MAX_KEYS, NO_KEY, OTHERS, TenantCounts
 from octavo.shared.grammar.spec import GrammarSpec
 from octavo.shared.keys import Quota
 
@@ -197,7 +197,7 @@ def test_more_keys_than_series() -> None:
     counts.on_tokens(np.arange(MAX_KEYS + 2))
     (tokens, *_) = counts.families({})
     values = {sample.labels["tenant"]: sample.value for sample in tokens.samples}
-    assert len(values) == MAX_KEYS + 1 and values[OTHERS] == 2
+    assert len(values) == MAX_KEYS + 2 and values[OTHERS] == 2 and values[NO_KEY] == 0
     counts.join(3, "another", "k0")
     counts.on_tokens(np.array([3, 3]))
     assert counts.had(3) == 2 and counts.had(4) == 1
@@ -251,6 +251,6 @@ def test_a_page_with_everything_running_is_made_quickly() -> None:
         began = time.thread_time()
         text = harness.scheduler.metrics_text()
         seconds.append(time.thread_time() - began)
-    assert text.count(b"octavo:tenant_tokens_total{") == 100
+    assert text.count(b"octavo:tenant_tokens_total{") == 101
     assert b'vllm:num_requests_running{engine="0",model_name="tiny"} 1000.0' in text
     assert min(seconds) < 0.012

@@ -65,13 +65,19 @@ class Server:
         return {name: pid for name, pid in all_children() if parent_of(pid) == self.process.pid}
 
     def request(
-        self, method: str, path: str, body: Any = None, timeout: float = 60
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        timeout: float = 60,
+        headers: dict[str, str] | None = None,
     ) -> tuple[int, bytes]:
         """One HTTP exchange; `body` is bytes or becomes JSON."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
         data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
         try:
-            connection.request(method, path, data, {"Content-Type": "application/json"})
+            given = {"Content-Type": "application/json", **(headers or {})}
+            connection.request(method, path, data, given)
             answer = connection.getresponse()
             return answer.status, answer.read()
         finally:
