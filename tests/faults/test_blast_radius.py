@@ -67,6 +67,9 @@ def test_f9_a_request_that_fails_alone(
     assert outcomes(seen) == outcomes(reference)
     assert server.children() == children
     assert server.metric("octavo:failed_steps_total") >= 1
+    assert server.metric("octavo:replayed_requests_total", cause="step") >= 1
+    assert server.metric("octavo:request_errors_total", code=code) == 1
+    assert server.metric("octavo:process_restarts_total") == 0
     if fault == "memory":  # of the other the log has the traceback
         before.check()
 
@@ -92,6 +95,8 @@ def test_f11_nan_ends_its_row_alone(faulty: Callable[..., Server], reference: li
     again = server.post("/v1/completions", {**CURSED, "max_tokens": 46})
     assert again["usage"]["completion_tokens"] == 46
     assert again["usage"]["prompt_tokens_details"]["cached_tokens"] == 0, "nothing of it is reused"
+    assert server.metric("vllm:corrupted_requests_total") == 1
+    assert server.metric("octavo:request_errors_total", code="numerical_error") == 1
     before.check()
 
 
@@ -108,4 +113,6 @@ def test_a_request_that_kills_is_quarantined(
     report("quarantine", deaths, 5)
     assert deaths <= 5
     assert outcomes(seen) == outcomes(reference)
+    assert server.metric("octavo:process_restarts_total", process="worker") == deaths
+    assert server.metric("octavo:request_errors_total", code="request_quarantined") == 1
     before.check()

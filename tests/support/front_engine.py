@@ -68,6 +68,7 @@ class FakeEngine:
         self.hello = 0
         self.submits: list[Submit] = []
         self.aborted: list[bytes] = []
+        self.reasons: list[str] = []
         self.inbox: asyncio.Queue[ToFrontend] = asyncio.Queue()
 
     async def receive_all(self) -> list[ToFrontend]:
@@ -86,6 +87,7 @@ class FakeEngine:
                     self.answer(message)
             case Abort():
                 self.aborted += message.request_ids
+                self.reasons.append(message.reason)
             case PageQuery() if self.answers_metrics:
                 text = b"vllm:num_requests_running 0\n"
                 self.inbox.put_nowait(PageText(query_id=message.query_id, text=text))

@@ -114,7 +114,7 @@ class Load:
 
 def answered_bodies() -> list[tuple[str, dict[str, Any]]]:
     long = [
-        ("key-a", {"prompt": [*SHARED, 20 + i], "max_tokens": 60 + i, "ignore_eos": True})
+        ("key-a", {"prompt": [*SHARED, 20 + i], "max_tokens": 120 + i, "ignore_eos": True})
         for i in range(8)
     ]
     several = {"prompt": [5, 6, 7], "n": 3, "max_tokens": 24, "temperature": 1.0, "seed": 5}
