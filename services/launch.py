@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 import signal
@@ -98,13 +99,19 @@ def serve(argv: list[str], environ: Environ) -> int:
     _leave_when_told(0)
     settings = read_settings(argv, environ)
     setup_logging("supervisor", settings.log_level, settings.server.log_format)
-    with listener.bind(settings.server.host, settings.server.port) as bound:
+    given = settings.server
+    with contextlib.ExitStack() as bounds:
+        bound, metrics = bounds.enter_context(listener.bind(given.host, given.port)), None
+        if given.metrics_port is not None:
+            other = listener.bind(given.metrics_host, given.metrics_port, "--metrics-port")
+            metrics = bounds.enter_context(other)
         server, model = resolve(settings.server, environ)
         return supervise(
             server,
             model,
             bound,
             Spawner(environ),
+            metrics=metrics,
             log_level=settings.log_level,
             started=started,
         )

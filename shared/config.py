@@ -75,6 +75,9 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     engine: EngineConfig
     host: str = "127.0.0.1"
     port: int = 8000
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int | None = None
+    """Another port for /metrics and /health, which asks for no key; None: there is none."""
     admin_socket: str | None = None
     """Where `octavo admin` reaches the server; None: by the port, in the directory for such."""
     frontends: int = 1
@@ -125,6 +128,8 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     sampling_defaults: dict[str, float] = {}
     """From generation_config.json: temperature, top_p, top_k, min_p, repetition_penalty,
     max_new_tokens; only those the file names."""
+    sliding_window: int | None = None
+    """Tokens that the layers with a window see; None: there are none."""
     pooling: PoolingInfo | None = None
     """Set: this server pools, and generates nothing."""
 
@@ -142,6 +147,8 @@ class ProcessConfig(msgspec.Struct, frozen=True, kw_only=True):
     log_level: str = "INFO"
     epoch: int = 0
     """The number of this start, larger than all before; the workers of a group share one."""
+    restarts: dict[str, int] = {}
+    """How often processes of each role had been started again by then."""
 
     @property
     def peer(self) -> str:

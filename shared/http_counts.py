@@ -1,4 +1,4 @@
-"""What a frontend counts of its HTTP, and how the counts of several become one page.
+"""What a frontend counts, and how the counts of several become one page.
 
 The names and buckets are those of prometheus-fastapi-instrumentator, which vLLM's dashboards read.
 """
@@ -6,13 +6,22 @@ The names and buckets are those of prometheus-fastapi-instrumentator, which vLLM
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
 SECONDS = (0.1, 0.5, 1.0)
 FINE = (0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 1.5, 2, 2.5, 3, 3.5, 4, 4.5, 5, 7.5, 10)
 FINE_SECONDS = (*FINE, 30, 60)
+PARSER_CALLS = tuple(
+    itertools.product(
+        ("streaming", "non_streaming"),
+        ("tool_call", "no_tool_call"),
+        ("chat_completions", "responses", "other"),
+    )
+)
+"""(mode, outcome, request type): what a parser of tool calls was asked, and what it found."""
 
 
 class RouteCounts(msgspec.Struct, array_like=True):
@@ -47,6 +56,25 @@ class RouteCounts(msgspec.Struct, array_like=True):
         self.seconds += other.seconds
         self.received += other.received
         self.sent += other.sent
+
+
+class Counts(msgspec.Struct, array_like=True):
+    """`fine` int[22]: requests of all routes, by FINE_SECONDS, and their `seconds`."""
+
+    routes: list[RouteCounts] = []
+    fine: list[int] = msgspec.field(default_factory=lambda: [0] * (len(FINE_SECONDS) + 1))
+    seconds: float = 0.0
+    calls: list[int] = msgspec.field(default_factory=lambda: [0] * len(PARSER_CALLS))
+    """Of the parsers of tool calls, by PARSER_CALLS."""
+
+
+def total(counts: Sequence[Counts]) -> Counts:
+    return Counts(
+        routes=summed(route for one in counts for route in one.routes),
+        fine=[sum(column) for column in zip(*(one.fine for one in counts), strict=True)],
+        seconds=sum(one.seconds for one in counts),
+        calls=[sum(column) for column in zip(*(one.calls for one in counts), strict=True)],
+    )
 
 
 def summed(counts: Iterable[RouteCounts]) -> list[RouteCounts]:

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from octavo.shared.grammar.spec import GrammarSpec
-from octavo.shared.http_counts import RouteCounts
+from octavo.shared.http_counts import Counts
 from octavo.shared.keys import Quota
 from octavo.shared.pooling import PoolingParams
 from octavo.shared.sampling import SamplingParams
@@ -110,6 +110,18 @@ class Until(msgspec.Struct, frozen=True, array_like=True, gc=False):
 NO_HURRY = Until()
 
 
+class Begun(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """CLOCK_MONOTONIC seconds when a sequence got its slot, its first token and its latest; 0: it
+    never got so far."""
+
+    admitted: float = 0.0
+    first_token: float = 0.0
+    token: float = 0.0
+
+
+NOT_BEGUN = Begun()
+
+
 class Submit(Message):
     """One sequence to generate (`n` is expanded by the sender; `sampling.seed` is set).
 
@@ -117,11 +129,11 @@ class Submit(Message):
     `arrival_time`: CLOCK_MONOTONIC seconds. Lower `priority` goes first. `cache_salt` separates
     prefix caches. `tenant`: whose it is; tenants share what there is. `until`: when it is of no
     use any more. `quota`: of the API key it came with. `num_choices`: n of the request, said with
-    its first sequence; 0 with the others, so that it is counted once. `pooling`: a vector is
-    wanted, and no token.
+    its first sequence; 0 with the others, so that it is counted once. `parent`: the first
+    sequence's id, where n is not 1. `pooling`: a vector is wanted, and no token.
 
-    Of a request that an earlier scheduler began: `output_ids` int32[outputs so far], and
-    `prompt_logprobs_end`, the prompt positions whose log-probabilities have arrived.
+    Of a request that an earlier scheduler began: `output_ids` int32[outputs so far],
+    `prompt_logprobs_end`, the prompt positions whose log-probabilities have arrived, and `begun`.
     """
 
     request_id: bytes
@@ -137,10 +149,15 @@ class Submit(Message):
     tenant: str = ""
     until: Until = NO_HURRY
     quota: Quota | None = None
+    begun: Begun = NOT_BEGUN
+    parent: bytes = b""
 
 
 class Abort(Message):
+    """`reason`: stop or repetition where the frontend found in the text that they had ended."""
+
     request_ids: list[bytes]
+    reason: FinishReason = "abort"
 
 
 class PageQuery(Message):
@@ -151,12 +168,11 @@ class PageQuery(Message):
 
 
 class HttpCounts(Message):
-    """What the frontend has counted since its start: by route, and the seconds of all (`fine`
-    int[22]: by FINE_SECONDS)."""
+    """What the frontend has counted since the scheduler of this epoch began; another one passes
+    it over."""
 
-    routes: list[RouteCounts]
-    fine: list[int]
-    seconds: float
+    counts: Counts
+    epoch: int
 
 
 ToScheduler: TypeAlias = Hello | Submit | Abort | PageQuery | HttpCounts
@@ -273,6 +289,9 @@ class StepResult(Message):
     """It ran as a captured graph."""
     compilations: int = 0
     """Kernels compiled since the start was over."""
+    spent: dict[str, float] = {}
+    """Seconds of the worker's own thread: `prepare` the batch, have it `forward`ed and `sample`d.
+    On a GPU that is handing out work, beside `forward_seconds`; on a CPU the work itself."""
 
 
 class StepFailed(Message):
@@ -304,6 +323,7 @@ class Started(Item):
 
     request_id: bytes
     cached_tokens: int
+    begun: Begun = NOT_BEGUN
 
 
 class Finished(Item):

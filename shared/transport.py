@@ -24,6 +24,8 @@ Receives = TypeVar("Receives", covariant=True)
 
 log = logging.getLogger(__name__)
 
+LINGER_MS = 200
+
 
 class Codec(Generic[R]):
     """Encoder for anything, decoder for one union.
@@ -156,7 +158,8 @@ class AsyncSpoke(Generic[S, R]):
                 return found
 
     def close(self) -> None:
-        self._context.destroy(linger=0)
+        """What has been sent goes out, if the hub takes it at once."""
+        self._context.destroy(linger=LINGER_MS)
 
 
 class MemoryHub(Generic[S, R]):

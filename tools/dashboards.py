@@ -67,7 +67,7 @@ OVERVIEW = [
             "none",
             {
                 "running": gauge("vllm:num_requests_running"),
-                "waiting": gauge("vllm:num_requests_waiting"),
+                "waiting for {{reason}}": gauge("vllm:num_requests_waiting_by_reason", by="reason"),
             },
         ),
     ],
@@ -81,14 +81,22 @@ OVERVIEW = [
     ],
     [
         Panel(
-            "Tokens by tenant",
+            "Tokens by key",
             "short",
             {"{{tenant}}": rate("octavo:tenant_tokens_total", by="tenant")},
         ),
         Panel(
-            "Requests by tenant",
+            "Requests by key",
             "reqps",
             {"{{tenant}}": rate("octavo:tenant_requests_total", by="tenant")},
+        ),
+        Panel(
+            "Wait of a request by key",
+            "s",
+            {
+                "{{tenant}}": f"{rate('octavo:tenant_queue_seconds_total', by='tenant')} / "
+                f"clamp_min({rate('octavo:tenant_requests_total', by='tenant')}, 0.001)"
+            },
         ),
     ],
 ]
@@ -96,6 +104,11 @@ LATENCY = [
     [
         Panel("Time to first token", "s", quantiles("vllm:time_to_first_token_seconds")),
         Panel("Time between tokens", "s", quantiles("vllm:inter_token_latency_seconds")),
+        Panel(
+            "A request's mean of that",
+            "s",
+            quantiles("vllm:request_time_per_output_token_seconds"),
+        ),
     ],
     [
         Panel("End to end", "s", quantiles("vllm:e2e_request_latency_seconds")),
@@ -165,7 +178,12 @@ RELIABILITY = [
     [
         Panel("Errors", "reqps", {"{{code}}": rate("octavo:request_errors_total", by="code")}),
         Panel(
-            "Refused", "reqps", {"{{reason}}": rate("vllm:admission_rejections_total", by="reason")}
+            "Refused",
+            "reqps",
+            {
+                "{{reason}}": rate("vllm:admission_rejections_total", by="reason"),
+                "a key's limits": rate("octavo:request_errors_total", 'code="rate_limited"'),
+            },
         ),
     ],
     [

@@ -59,7 +59,7 @@ def _watch(group: Group, signals: StopSignals) -> Watch:
 def _start(group: Group, plan: Plan, listener: socket.socket, signals: StopSignals) -> None:
     group.start_engine(plan)
     for index in range(plan.server.frontends):
-        group.start(plan.process("frontend", index), listener.fileno())
+        group.start(plan.process("frontend", index), {"--listen-fd": listener.fileno()})
     with contextlib.closing(Progress()) as progress:
         group.wait_ready(progress, signals.raise_if_received)
     tcp.listen(listener)

@@ -16,6 +16,7 @@ from octavo.services.frontend.app import create_app
 from octavo.services.frontend.auth import KeyRing
 from octavo.services.frontend.engine_client import HEALTHY_SECONDS, EngineClient
 from octavo.services.frontend.grammar_compiler import GrammarCompiler
+from octavo.services.frontend.metrics_port import metrics_port
 from octavo.services.frontend.parsers.registry import Parsers
 from octavo.services.frontend.peers import Peers
 from octavo.services.frontend.server import Ending, create_server, serve
@@ -35,15 +36,17 @@ RESTART_SECONDS = 30.0
 
 
 def main(child: Child) -> None:
-    listener = _inherited_listener()
+    listener, metrics = _inherited_listeners()
     config = child.config.server
     path = Path(config.engine.tokenizer or config.engine.model)
     tokenizer = Tokenizer.load(path, config.chat_template)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_run(child, listener, tokenizer))
+        runner.run(_run(child, listener, metrics, tokenizer))
 
 
-async def _run(child: Child, listener: socket.socket, tokenizer: Tokenizer) -> None:
+async def _run(
+    child: Child, listener: socket.socket, metrics: socket.socket | None, tokenizer: Tokenizer
+) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -81,7 +84,8 @@ async def _run(child: Child, listener: socket.socket, tokenizer: Tokenizer) -> N
         uvicorn_server = create_server(app)
         sockets = [listener, *peers.listeners()]
         ending = Ending(stop, retire, server.shutdown_timeout)
-        await serve(uvicorn_server, sockets, engine, ending)
+        async with metrics_port(service, metrics) as beside:
+            await serve(uvicorn_server, sockets, engine, ending, beside)
         watching.cancel()
         await grammars.close()
     await templates.close()
@@ -151,12 +155,15 @@ async def _end(listening: asyncio.Task[None]) -> None:
         listening.result()
 
 
-def _inherited_listener() -> socket.socket:
-    """The bound socket that the supervisor handed down; listening starts with `serve`."""
+def _inherited_listeners() -> tuple[socket.socket, socket.socket | None]:
+    """The bound sockets that the supervisor handed down, the public one and that of
+    `--metrics-port`; listening starts with `serve`."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--listen-fd", type=int, required=True)
+    parser.add_argument("--metrics-fd", type=int)
     args, _ = parser.parse_known_args()
-    return socket.socket(fileno=args.listen_fd)
+    metrics = None if args.metrics_fd is None else socket.socket(fileno=args.metrics_fd)
+    return socket.socket(fileno=args.listen_fd), metrics
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ in; the rest of the frontend writes into it what it knows.
 from __future__ import annotations
 
 import logging
+import time
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +23,10 @@ class Access:
     """`began`: time.monotonic()."""
 
     began: float
+    received: float = 0.0
+    """When the body was there."""
+    direct: int = 0
+    """Bytes of the answer's body that went straight to the socket."""
     id: str = ""
     inboxes: list[Inbox] = field(default_factory=list)
 
@@ -47,6 +52,11 @@ def opened(began: float) -> Access:
     return access
 
 
+def current() -> Access:
+    """That of the request being answered; one that nobody reads outside of any."""
+    return _current.get() or Access(0.0)
+
+
 def note_id(request_id: str) -> None:
     if (access := _current.get()) is not None:
         access.id = request_id
@@ -55,6 +65,20 @@ def note_id(request_id: str) -> None:
 def note_inbox(inbox: Inbox) -> None:
     if (access := _current.get()) is not None:
         access.inboxes.append(inbox)
+
+
+def note_received() -> None:
+    if (access := _current.get()) is not None:
+        access.received = time.monotonic()
+
+
+def arrival() -> float:
+    """When what the engine is asked now had come: with the request's body; what an answer asks for
+    later, now."""
+    access = _current.get()
+    if access is None or access.inboxes or not access.received:
+        return time.monotonic()
+    return access.received
 
 
 def write(access: Access, method: str, route: str, status: int, seconds: float) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from starlette.types import Scope, Send
 
+from octavo.services.frontend import access
 from octavo.services.frontend.http_limits import WIRE
 
 KEEP_ALIVE = b": keep-alive\n\n"
@@ -19,6 +20,7 @@ class Connection:
         self._send = send
         # HTTP/1.0 knows no chunks.
         self._wire: Any = scope.get(WIRE) if scope["http_version"] == "1.1" else None
+        self._access = access.current()
         self.num_written = 0
         """Writes so far."""
 
@@ -49,6 +51,7 @@ class Connection:
         """
         if block and not self._wire.transport.is_closing():
             self.num_written += 1
+            self._access.direct += len(block)
             self._wire.transport.write(b"%x\r\n%s\r\n" % (len(block), block))
 
     async def end(self) -> None:

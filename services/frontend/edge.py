@@ -19,6 +19,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from octavo.services.frontend.access import note_received
 from octavo.services.frontend.anthropic.errors import anthropic_error, speaks_anthropic
 from octavo.services.frontend.auth import KeyRing
 from octavo.services.frontend.fields import note_fields, noted_headers
@@ -151,7 +152,9 @@ async def read_body(request: Request) -> bytes:
     """The body, at most MAX_BODY_BYTES. Raises BodyTooLarge, ClientGone, InvalidRequest."""
     try:
         async with asyncio.timeout(BODY_TIMEOUT):
-            return await _read_body(request)
+            body = await _read_body(request)
+        note_received()
+        return body
     except TimeoutError:
         raise InvalidRequest(
             f"The body did not arrive within {BODY_TIMEOUT:.0f} s.", code="timeout"

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Literal, Protocol
 
-from octavo.services.frontend.access import note_inbox
+from octavo.services.frontend import access
 from octavo.services.frontend.http_counts import HttpCounter
 from octavo.services.frontend.inbox import Inbox, Stream
 from octavo.services.frontend.terms import Terms
@@ -26,7 +26,9 @@ from octavo.shared.messages import (
     Abort,
     EngineStats,
     Finished,
+    FinishReason,
     Hello,
+    HttpCounts,
     Outputs,
     PageQuery,
     PageText,
@@ -76,6 +78,7 @@ class EngineClient:
         self._queries: dict[int, asyncio.Future[bytes]] = {}
         self._num_queries = 0
         self._last_seen: float | None = None
+        self._last_outputs = 0.0
         self._sending: set[asyncio.Task[None]] = set()
         self.http = HttpCounter()
         self.tracer: Tracer | None = None
@@ -129,34 +132,39 @@ class EngineClient:
         Choice i's seed is derived from the request's seed and i alone, or drawn afresh where the
         request has none. Raises EngineDead when nobody would answer.
         """
-        submits = [
-            Submit(
-                request_id=os.urandom(REQUEST_ID_BYTES),
-                prompt_ids=pack(ids),
-                sampling=sampling.for_choice(choice),
-                arrival_time=time.monotonic(),
-                priority=terms.priority,
-                cache_salt=terms.cache_salt,
-                tenant=terms.tenant,
-                until=terms.until,
-                quota=terms.quota,
-                num_choices=sampling.n if choice == 0 else 0,
-            )
-            for ids, sampling in prompts
-            for choice in range(sampling.n)
-        ]
+        arrival = access.arrival()
+        submits: list[Submit] = []
+        for ids, sampling in prompts:
+            names = [os.urandom(REQUEST_ID_BYTES) for _ in range(sampling.n)]
+            submits += [
+                Submit(
+                    request_id=name,
+                    prompt_ids=pack(ids),
+                    sampling=sampling.for_choice(choice),
+                    arrival_time=arrival,
+                    priority=terms.priority,
+                    cache_salt=terms.cache_salt,
+                    tenant=terms.tenant,
+                    until=terms.until,
+                    quota=terms.quota,
+                    num_choices=sampling.n if choice == 0 else 0,
+                    parent=names[0] if sampling.n > 1 else b"",
+                )
+                for choice, name in enumerate(names)
+            ]
         return await self._start(submits, terms.traceparent)
 
     async def pool(
         self, prompts: Sequence[tuple[Sequence[int], PoolingParams]], terms: Terms
     ) -> Inbox:
         """Ask for the vector of each (prompt ids, parameters). Raises EngineDead."""
+        arrival = access.arrival()
         submits = [
             Submit(
                 request_id=os.urandom(REQUEST_ID_BYTES),
                 prompt_ids=pack(ids),
                 sampling=NOTHING_SAMPLED,
-                arrival_time=time.monotonic(),
+                arrival_time=arrival,
                 priority=terms.priority,
                 tenant=terms.tenant,
                 until=terms.until,
@@ -175,7 +183,7 @@ class EngineClient:
         inbox = Inbox([submit.request_id for submit in submits])
         for stream, submit in zip(inbox.streams, submits, strict=True):
             stream.submit, stream.traceparent = submit, traceparent
-        note_inbox(inbox)
+        access.note_inbox(inbox)
         self._live |= {stream.request_id: stream for stream in inbox.streams}
         try:
             for submit in submits:
@@ -185,11 +193,16 @@ class EngineClient:
             raise
         return inbox
 
-    def abort(self, streams: Sequence[Stream]) -> None:
-        """Forget these sequences and have the engine stop those it still works on."""
-        ids = [s.request_id for s in streams if self._live.pop(s.request_id, None) is not None]
-        if ids:
-            self._post(self._spoke.send(Abort(request_ids=ids)))
+    def abort(self, streams: Sequence[Stream], reason: FinishReason = "abort") -> None:
+        """Forget these sequences and have the engine stop those it still works on. `reason`: as in
+        Abort."""
+        live = [one for one in streams if self._live.pop(one.request_id, None) is not None]
+        if self.tracer is not None:
+            for stream in live:
+                self.tracer.note(stream, stream.ended(reason))
+        if live:
+            ids = [stream.request_id for stream in live]
+            self._post(self._spoke.send(Abort(request_ids=ids, reason=reason)))
 
     async def page(self, page: Literal["metrics", "snapshot"]) -> bytes:
         """What the scheduler shows operators. Raises EngineDead after a timeout."""
@@ -198,7 +211,7 @@ class EngineClient:
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._queries[query] = answer
         try:
-            await self._spoke.send(self.http.message())
+            await self._tell_counts()
             await self._spoke.send(PageQuery(query_id=query, page=page))
             async with asyncio.timeout(METRICS_TIMEOUT):
                 return await answer
@@ -213,9 +226,14 @@ class EngineClient:
         self._fail_all(message)
 
     async def drained(self) -> None:
-        """Wait until what was posted has been sent."""
+        """Wait until what was posted has been sent, and the last counts."""
         with contextlib.suppress(Exception):
             await asyncio.gather(*self._sending)
+            await self._tell_counts()
+
+    async def _tell_counts(self) -> None:
+        if self._epoch is not None:
+            await self._spoke.send(HttpCounts(self.http.counts(), self._epoch))
 
     def receive(self, message: ToFrontend) -> None:
         match message:
@@ -233,21 +251,25 @@ class EngineClient:
         self._last_seen = self._clock()
         self.seen.set()
         if self._epoch is not None and stats.epoch != self._epoch:
+            self.http.start_over()
             self._resubmit()
+        else:
+            self.http.heard()
         self._epoch = stats.epoch
 
     def _resubmit(self) -> None:
         """Another scheduler, which knows of nothing."""
         log.warning("the scheduler is a new one: %d requests go on with it", len(self._live))
         for stream in self._live.values():
-            if (submit := stream.resubmitted()) is not None:
+            if (submit := stream.resubmitted(self._last_outputs)) is not None:
                 self._post(self._spoke.send(submit))
 
     def _deliver(self, outputs: Outputs) -> None:
         """Hand one step's columns to the streams. A reader never sees half of a message."""
+        self._last_outputs = time.monotonic()
         for started in outputs.started:
             if (stream := self._live.get(started.request_id)) is not None:
-                stream.cached_tokens = started.cached_tokens
+                stream.cached_tokens, stream.begun = started.cached_tokens, started.begun
         for prompt in outputs.prompt_logprobs:
             if (stream := self._live.get(prompt.request_id)) is not None:
                 entries = unpack_logprobs(prompt.values)
@@ -290,7 +312,7 @@ class EngineClient:
         """Signs of life to the engine, and an end to requests that it has forgotten."""
         while True:
             await self._spoke.send(Hello())
-            await self._spoke.send(self.http.message())
+            await self._tell_counts()
             await asyncio.sleep(HELLO_INTERVAL)
             if self._live and self._silence() > self._dead_seconds:
                 self._fail_all("The engine has stopped answering.")

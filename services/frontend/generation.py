@@ -140,7 +140,8 @@ class Generation:
         if output.finish_reason is not None:
             self._num_open -= 1
             if finished is None:
-                self._engine.abort([self._inbox.streams[index]])  # a stop string, unknown to it
+                # A stop string, or a repetition: the engine sees no text.
+                self._engine.abort([self._inbox.streams[index]], output.finish_reason)
         return delta
 
 

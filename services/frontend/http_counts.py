@@ -16,33 +16,55 @@ from starlette.routing import compile_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from octavo.services.frontend import access
-from octavo.shared.http_counts import FINE_SECONDS, RouteCounts
-from octavo.shared.messages import HttpCounts
+from octavo.shared.http_counts import FINE_SECONDS, PARSER_CALLS, Counts, RouteCounts, total
 
 METHODS = frozenset({"GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH"})
-PROBES = frozenset({"/health", "/health/live", "/health/ready", "/ping", "/metrics", "/load"})
+PROBES = frozenset(
+    {"/health", "/health/live", "/health/ready", "/ping", "/metrics", "/load", "/version"}
+)
 CLIENT_LEFT = 499
 """No status was ever sent."""
 
 
 class HttpCounter:
-    """The counts of one frontend, since its start."""
+    """The counts of one frontend, since the scheduler that it talks to began.
+
+    A page's counters must begin at zero together. So with another scheduler, what the last one
+    has heard of is forgotten; what happened while there was none is kept.
+    """
 
     def __init__(self) -> None:
+        self._heard = Counts()
         self._routes: dict[tuple[str, str], RouteCounts] = {}
-        self._fine = [0] * (len(FINE_SECONDS) + 1)
-        self._seconds = 0.0
+        self._fresh = Counts()
 
     def note(
         self, handler: str, method: str, status: int, seconds: float, received: int, sent: int
     ) -> None:
         route = self._routes.setdefault((handler, method), RouteCounts(handler, method))
         route.note(status, seconds, received, sent)
-        self._fine[bisect.bisect_left(FINE_SECONDS, seconds)] += 1
-        self._seconds += seconds
+        self._fresh.fine[bisect.bisect_left(FINE_SECONDS, seconds)] += 1
+        self._fresh.seconds += seconds
 
-    def message(self) -> HttpCounts:
-        return HttpCounts(list(self._routes.values()), self._fine, self._seconds)
+    def note_parser(self, streaming: bool, called: bool, kind: str) -> None:
+        """A parser of tool calls was asked: once a choice, in streams once a delta. `kind`: of
+        request, as in PARSER_CALLS."""
+        mode = "streaming" if streaming else "non_streaming"
+        outcome = "tool_call" if called else "no_tool_call"
+        self._fresh.calls[PARSER_CALLS.index((mode, outcome, kind))] += 1
+
+    def counts(self) -> Counts:
+        self._fresh.routes = list(self._routes.values())
+        return total([self._heard, self._fresh])
+
+    def heard(self) -> None:
+        """The scheduler lives."""
+        self._heard = self.counts()
+        self._routes, self._fresh = {}, Counts()
+
+    def start_over(self) -> None:
+        """The scheduler is another one."""
+        self._heard = Counts()
 
 
 class CountingLayer:
@@ -76,7 +98,7 @@ class CountingLayer:
         finally:
             method = scope["method"] if scope["method"] in METHODS else "OTHER"
             seconds = time.monotonic() - began
-            handler = self._handler(scope["path"])
+            handler, sent = self._handler(scope["path"]), sent + record.direct
             self._counter.note(handler, method, status, seconds, _announced(scope), sent)
             if self._logged:
                 access.write(record, method, handler, status, seconds)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from octavo.shared.messages import Finished, Submit, pack
+from octavo.shared.messages import NOT_BEGUN, Finished, FinishReason, Submit, pack
 from octavo.shared.text.logprobs import TokenLogprob
 
 ID_BYTES = 4
@@ -43,6 +43,7 @@ class Stream:
         self.traceparent = ""
         self._token_ids = array("i")
         self.cached_tokens = 0
+        self.begun = NOT_BEGUN
         self.prompt_logprobs: dict[int, TokenLogprob] = {}
         """By position in the prompt; the first token has none."""
         self.vector = b""
@@ -57,14 +58,26 @@ class Stream:
         """Of the engine; what stands behind a stop string is among them."""
         return len(self._token_ids)
 
-    def resubmitted(self) -> Submit | None:
-        """The request as it stands: what is left of it is what has not arrived."""
+    def resubmitted(self, last_token: float) -> Submit | None:
+        """The request as it stands: what is left of it is what has not arrived. `last_token`: when
+        tokens last came."""
         if self.submit is None:
             return None
+        begun = msgspec.structs.replace(self.begun, token=last_token)
         return msgspec.structs.replace(
             self.submit,
             output_ids=pack(self._token_ids),
             prompt_logprobs_end=max(self.prompt_logprobs, default=-1) + 1,
+            begun=begun if self._token_ids else NOT_BEGUN,
+        )
+
+    def ended(self, reason: FinishReason) -> Finished:
+        """What the engine would say had it ended the sequence."""
+        return Finished(
+            request_id=self.request_id,
+            reason=reason,
+            admitted_time=self.begun.admitted,
+            first_token_time=self.begun.first_token,
         )
 
     def add_token(self, token_id: int, logprob: TokenLogprob | None) -> None:

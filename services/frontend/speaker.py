@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from msgspec import UNSET, UnsetType
 
 from octavo.services.frontend.chat_parts import CallPart, ChatParts, Part, Reading
@@ -18,10 +20,18 @@ from octavo.shared.text.output import OutputAssembler
 
 
 class Speaker:
-    """Without a `reading` the output's text is the content."""
+    """Without a `reading` the output's text is the content. `note` is told of each question to
+    a parser of tool calls: whether in a stream, and whether there was a call."""
 
-    def __init__(self, reading: Reading | None, body: ChatRequest, output: OutputAssembler) -> None:
+    def __init__(
+        self,
+        reading: Reading | None,
+        body: ChatRequest,
+        output: OutputAssembler,
+        note: Callable[[bool, bool], None],
+    ) -> None:
         self._output = output
+        self._note = note
         self._reading = reading
         self._parts = None if reading is None else ChatParts(reading)
         self._shows_reasoning = body.include_reasoning is not False
@@ -50,6 +60,7 @@ class Speaker:
         if self._parts is None:
             return ChatDelta(role=role, content=echoed + text)
         part = self._parts.push(text, self._output.finish_reason is not None)
+        self._count(True, part)
         shown = self._shown(part)
         content: str | UnsetType = echoed + part.content or ("" if first else UNSET)
         if content is UNSET and shown is UNSET and not part.calls:
@@ -67,6 +78,7 @@ class Speaker:
         if self._parts is None:
             return Message(content=echoed + self._output.text)
         part = self._parts.push(self._output.text, True)
+        self._count(False, part)
         shown = self._shown(part)
         calls = [_call(call) for call in self._parts.calls]
         return Message(
@@ -75,6 +87,10 @@ class Speaker:
             reasoning_content=shown,
             tool_calls=calls or UNSET,
         )
+
+    def _count(self, streaming: bool, part: Part) -> None:
+        if self._reading is not None and self._reading.tools is not None:
+            self._note(streaming, bool(part.calls))
 
     def _shown(self, part: Part) -> str | UnsetType:
         return part.reasoning if part.reasoning and self._shows_reasoning else UNSET

@@ -9,6 +9,7 @@ import queue
 import msgspec
 import zmq
 
+from octavo.services.scheduler.cache_facts import cache_facts
 from octavo.services.scheduler.engine import Engine
 from octavo.services.scheduler.limits import Limits
 from octavo.services.scheduler.scheduler import Scheduler
@@ -60,9 +61,16 @@ def _serve(
     engine_config = child.config.server.engine
     limits = Limits.of(child.config, joined.num_blocks)
     epoch = child.config.epoch
-    scheduler = Scheduler(limits, fingerprint(engine_config), model_name(child.config), epoch=epoch)
+    scheduler = Scheduler(
+        limits,
+        fingerprint(engine_config),
+        model_name(child.config),
+        epoch=epoch,
+        cache_facts=cache_facts(child.config),
+    )
     engine = Engine(scheduler, frontends, group)
     scheduler.metrics.own.start_seconds = joined.phases
+    engine.restarts(child.config.restarts)
     news: queue.SimpleQueue[bytes] = queue.SimpleQueue()
 
     def on_news(line: bytes) -> None:

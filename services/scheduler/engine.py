@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from octavo.services.scheduler.scheduler import Scheduler
 from octavo.services.scheduler.worker_group import Joined, WorkerGroup
+from octavo.shared.laps import Laps
 from octavo.shared.messages import (
     Abort,
     EngineStats,
@@ -56,11 +57,17 @@ class Engine:
 
     def turn(self) -> float:
         """Everything that can be done now; returns how many seconds the engine may sleep."""
+        laps = Laps(self._clock)
         more = self._receive()
+        laps.end("receive")
         outputs = self._update()
         next_deadline = self._scheduler.expire()
+        laps.end("update")
         next_plan = self._dispatch()
+        laps.end("plan")
         self._reply(outputs + self._scheduler.take_outputs())
+        laps.end("reply")
+        self._scheduler.metrics.own.spend(laps.seconds)
         wait = min(self._heartbeat(), max(min(next_deadline, next_plan) - self._clock(), 0.0))
         return 0.0 if more else wait
 
@@ -77,7 +84,7 @@ class Engine:
             case Submit():
                 self._scheduler.add(peer, message)
             case Abort():
-                self._scheduler.abort(peer, message.request_ids)
+                self._scheduler.abort(peer, message.request_ids, message.reason)
             case PageQuery():
                 text = self._page(message.page)
                 self._frontends.send(peer, PageText(query_id=message.query_id, text=text))
@@ -103,6 +110,8 @@ class Engine:
 
     def lost_frontend(self, peer: bytes) -> None:
         """It has ended: nobody waits for its requests."""
+        while self._receive():  # its last words
+            pass
         self._known.discard(peer)
         self._scheduler.abort_all(peer)
         self._scheduler.metrics.http.leave(peer)

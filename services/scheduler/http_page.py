@@ -1,4 +1,4 @@
-"""The frontends' counts of HTTP as metric families: of all that are here, and that ever were."""
+"""The frontends' counts as metric families: of all that are here, and that ever were."""
 
 from __future__ import annotations
 
@@ -13,41 +13,48 @@ from prometheus_client.core import (
 from prometheus_client.metrics_core import Metric
 from prometheus_client.utils import floatToGoString
 
-from octavo.shared.http_counts import FINE_SECONDS, SECONDS, RouteCounts, summed
+from octavo.shared.http_counts import (
+    FINE_SECONDS,
+    PARSER_CALLS,
+    SECONDS,
+    Counts,
+    RouteCounts,
+    total,
+)
 from octavo.shared.messages import HttpCounts
 
 
 class HttpPage:
-    """Frontends say what they have counted since they started; what the last words of one that
-    has ended were is kept."""
+    """Frontends say what they have counted since the scheduler of this epoch began; the last words
+    of one that has ended are kept."""
 
-    def __init__(self) -> None:
-        self._latest: dict[bytes, HttpCounts] = {}
-        self._gone = HttpCounts([], [0] * (len(FINE_SECONDS) + 1), 0.0)
+    def __init__(self, epoch: int) -> None:
+        self._epoch = epoch
+        self._latest: dict[bytes, Counts] = {}
+        self._past = Counts()
+        self._gone: set[bytes] = set()
+        """Whose counts are in the past: a name is never used again."""
 
-    def note(self, peer: bytes, counts: HttpCounts) -> None:
-        self._latest[peer] = counts
+    def note(self, peer: bytes, message: HttpCounts) -> None:
+        if message.epoch == self._epoch and peer not in self._gone:
+            self._latest[peer] = message.counts
 
     def leave(self, peer: bytes) -> None:
+        self._gone.add(peer)
         if (last := self._latest.pop(peer, None)) is not None:
-            self._gone = _sum([self._gone, last])
+            self._past = total([self._past, last])
 
-    def families(self) -> Iterator[Metric]:
-        total = _sum([self._gone, *self._latest.values()])
-        yield _requests(total.routes)
-        yield _durations(total.routes)
+    def families(self, model_name: str) -> Iterator[Metric]:
+        every = total([self._past, *self._latest.values()])
+        yield _requests(every.routes)
+        yield _durations(every.routes)
         text = "Seconds until the answer was complete, of all requests."
         fine = HistogramMetricFamily("http_request_duration_highr_seconds", text)
-        fine.add_metric([], _buckets(FINE_SECONDS, total.fine), total.seconds)
+        fine.add_metric([], _buckets(FINE_SECONDS, every.fine), every.seconds)
         yield fine
         for name, text in (("request", "Bytes of requests."), ("response", "Bytes of answers.")):
-            yield _sizes(f"http_{name}_size_bytes", text, total.routes, name == "request")
-
-
-def _sum(counts: list[HttpCounts]) -> HttpCounts:
-    routes = summed(route for one in counts for route in one.routes)
-    fine = np.sum([one.fine for one in counts], axis=0).tolist()
-    return HttpCounts(routes, fine, sum(one.seconds for one in counts))
+            yield _sizes(f"http_{name}_size_bytes", text, every.routes, name == "request")
+        yield _parser_calls(every.calls, model_name)
 
 
 def _requests(routes: list[RouteCounts]) -> Metric:
@@ -57,6 +64,17 @@ def _requests(routes: list[RouteCounts]) -> Metric:
     for route in routes:
         for status, number in sorted(route.statuses.items()):
             family.add_metric([route.handler, route.method, status], number)
+    return family
+
+
+def _parser_calls(calls: list[int], model_name: str) -> Metric:
+    family = CounterMetricFamily(
+        "vllm:tool_call_parser_invocations",
+        "Questions to the parser of tool calls: of each choice, in streams of each delta.",
+        labels=["model_name", "mode", "outcome", "request_type"],
+    )
+    for what, number in zip(PARSER_CALLS, calls, strict=True):
+        family.add_metric([model_name, *what], number)
     return family
 
 

@@ -79,13 +79,19 @@ class Lifecycle:
     @property
     def num_waiting(self) -> int:
         """Requests without a slot, wherever they are."""
+        return len(self.waiting) + self.num_deferred
+
+    @property
+    def num_deferred(self) -> int:
+        """Those that a free slot would not help: they wait for a grammar, or for a trial's end."""
         held = sum(not self.gate.has(one) for one in self.trials.held())
-        return len(self.waiting) + len(self.gate) + held
+        return len(self.gate) + held
 
     def enqueue(self, request: Request, tenant: str = "") -> None:
         self.requests[request.request_id] = request
         quota = request.quota
         request.tenant = self.tenants.join(tenant, 1.0 if quota is None else quota.weight)
+        self.metrics.on_arrival(request, tenant)
         if quota is not None:
             self.quotas.join(quota, request.prompt_len, self.clock())
         self.deadlines.add(request, request.until)
@@ -116,9 +122,11 @@ class Lifecycle:
         self.tenants.seat(request.tenant, 1, len(request.block_ids))
         if request.cached_tokens is None:
             request.cached_tokens = num_cached
-            request.admitted_time = self.clock()
+            if not request.admitted_time:
+                request.admitted_time = self.clock()
+                self.metrics.on_admission(request)
             if self.limits.prefix_caching:
-                self.metrics.on_lookup(request.prompt_len, num_cached)
+                self.metrics.on_lookup(len(request.token_ids), num_cached)
         return slot
 
     def preempt(self, request: Request) -> None:
@@ -213,7 +221,6 @@ class Lifecycle:
         for other in self.gate.leave(request):
             self._queue(other)
         self.trials.leave(request)
-        tenant = self.tenants.name(request.tenant)
         if self.requests.pop(request.request_id, None) is not None:
             self.tenants.leave(request.tenant)
             if request.quota is not None:
@@ -221,7 +228,7 @@ class Lifecycle:
         finished = self.refuse(request.peer, request.request_id, reason, stop_id, error, refusal)
         finished.admitted_time = request.admitted_time
         finished.first_token_time = request.first_token_time
-        self.metrics.on_finish(request, reason, tenant)
+        self.metrics.on_finish(request, reason)
 
     def refuse(
         self,

@@ -7,19 +7,24 @@ path an addition. All times are measured here, so that any frontend can answer /
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from octavo.services.scheduler.cache_facts import limit_facts
+from octavo.services.scheduler.families import counter, counter_by, gauge, gauge_by
 from octavo.services.scheduler.histogram import Histogram, one_two_five
 from octavo.services.scheduler.http_page import HttpPage
 from octavo.services.scheduler.limits import Limits
 from octavo.services.scheduler.own_metrics import OwnMetrics
 from octavo.services.scheduler.request import Request
+from octavo.services.scheduler.siblings import Siblings
+from octavo.services.scheduler.slots import Longs
+from octavo.services.scheduler.tenant_counts import TenantCounts
 from octavo.shared.messages import EngineStats
 
 TTFT = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20)
@@ -63,17 +68,21 @@ COUNTERS: dict[str, str] = {
     "mm_cache_hits": "Images found.",
     "corrupted_requests": "Requests whose logits were not numbers.",
 }
+NO_ADAPTERS = {"max_lora": "0", "waiting_lora_adapters": "", "running_lora_adapters": ""}
 FINISH_REASONS = ("stop", "length", "abort", "error", "repetition")
 IDLE = EngineStats(step=0, running=0, waiting=0, blocks_used=0, blocks_total=0)
-REJECTIONS = ("max_num_queued_reqs", "max_num_queued_tokens", "quota")
+REJECTIONS = ("max_num_queued_reqs", "max_num_queued_tokens")
 
 
 class Metrics(Collector):
     """Counts, and their text."""
 
-    def __init__(self, model_name: str, limits: Limits) -> None:
+    def __init__(
+        self, model_name: str, limits: Limits, epoch: int, cache_facts: Mapping[str, str]
+    ) -> None:
         self._labels = {"model_name": model_name, "engine": "0"}
-        self._limits = limits
+        self._cache_facts = limit_facts(limits) | dict(cache_facts)
+        self._started = time.time()
         series = one_two_five(limits.max_model_len)
         self._histograms = {
             name: Histogram(series if buckets is None else buckets)
@@ -83,16 +92,18 @@ class Metrics(Collector):
         self._finished: collections.Counter[str] = collections.Counter()
         self._rejected: collections.Counter[str] = collections.Counter()
         self._stats = IDLE
-        self._cached_blocks = 0
+        self._cached_blocks = self._deferred = 0
+        self._siblings = Siblings()
         self.own = OwnMetrics(self._labels)
-        self.http = HttpPage()
+        self.tenants = TenantCounts()
+        self.http = HttpPage(epoch)
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
-    def text(self, stats: EngineStats, cached_blocks: int = 0) -> bytes:
+    def text(self, stats: EngineStats, cached_blocks: int, deferred: int) -> bytes:
         """Prometheus text format, gauges from `stats`; so many blocks, used or not, may be found by
-        later prompts."""
-        self._stats, self._cached_blocks = stats, cached_blocks
+        later prompts, and so many of those that wait do so for something else than room."""
+        self._stats, self._cached_blocks, self._deferred = stats, cached_blocks, deferred
         return generate_latest(self._registry)
 
     def totals(self) -> dict[str, float]:
@@ -117,10 +128,22 @@ class Metrics(Collector):
     def on_rejection(self, bound: str) -> None:
         self._rejected[bound] += 1
 
-    def on_tokens(self, num_tokens: int, intervals: Any) -> None:
-        """A step's outputs; `intervals` float64[m]: seconds since the token before."""
-        self._counts["generation_tokens"] += num_tokens
+    def on_tokens(self, tenants: Longs, intervals: Any) -> None:
+        """A step's outputs: `tenants` int64[n], whose each is; `intervals` float64[m], seconds
+        since the token before."""
+        self._counts["generation_tokens"] += len(tenants)
+        self.tenants.on_tokens(tenants)
         self._histograms["inter_token_latency_seconds"].observe_many(intervals)
+
+    def on_arrival(self, request: Request, tenant: str) -> None:
+        """It has been accepted."""
+        key = None if request.quota is None else request.quota.name
+        self.tenants.join(request.tenant, tenant, key)
+        self._siblings.join(request.parent)
+
+    def on_admission(self, request: Request) -> None:
+        """It has a slot, for the first time."""
+        self.tenants.on_admission(request.tenant, request.admitted_time - request.arrival_time)
 
     def on_first_token(self, request: Request) -> None:
         cached = request.cached_tokens or 0
@@ -135,14 +158,15 @@ class Metrics(Collector):
         self.own.add("request_errors", code)
         self._counts["corrupted_requests"] += code == "numerical_error"
 
-    def on_finish(self, request: Request, reason: str, tenant: str) -> None:
+    def on_finish(self, request: Request, reason: str) -> None:
         """Every request that was accepted ends here, once, with its slot given back."""
         self._finished[reason] += 1
-        self._note_tenant(request, self.own.tenant(tenant))
+        self.tenants.on_end(request.tenant)
         observe, params, last = self._observe, request.sampling, request.token_time
         observe("request_prompt_tokens", request.prompt_len)
         observe("request_generation_tokens", request.num_outputs)
-        observe("request_max_num_generation_tokens", request.num_outputs)
+        if (most := self._siblings.leave(request.parent, request.num_outputs)) is not None:
+            observe("request_max_num_generation_tokens", most)
         if request.num_choices:
             observe("request_params_n", request.num_choices)
         observe("request_num_preemptions", request.num_preemptions)
@@ -161,18 +185,12 @@ class Metrics(Collector):
             interval = decode / (request.num_outputs - 1)
             observe("request_time_per_output_token_seconds", interval)
 
-    def _note_tenant(self, request: Request, name: str) -> None:
-        self.own.add("tenant_requests", name)
-        self.own.add("tenant_tokens", name, request.num_outputs)
-        if request.answered:
-            waited = request.admitted_time - request.arrival_time
-            self.own.add("tenant_queue_seconds", name, waited)
-
     def collect(self) -> Iterator[Metric]:
         yield from self._gauges()
         yield from self._counters()
         yield from self.own.families(self._blocks())
-        yield from self.http.families()
+        yield from self.tenants.families(self._labels)
+        yield from self.http.families(self._labels["model_name"])
         for name, (help_text, _) in HISTOGRAMS.items():
             yield self._histograms[name].family(f"vllm:{name}", self._labels, help_text)
 
@@ -182,68 +200,47 @@ class Metrics(Collector):
         return {"used": stats.blocks_used, "free": free, "findable": self._cached_blocks}
 
     def _gauges(self) -> Iterator[Metric]:
-        stats = self._stats
+        stats, labels = self._stats, self._labels
         usage = stats.blocks_used / max(stats.blocks_total, 1)
-        yield self._gauge("num_requests_running", "Requests that hold a slot.", stats.running)
-        yield self._gauge("num_requests_waiting", "Requests that wait for one.", stats.waiting)
-        reasons: dict[str, float] = {"capacity": stats.waiting, "deferred": 0}
-        yield self._gauge_by("num_requests_waiting_by_reason", "Why they wait.", "reason", reasons)
-        yield self._gauge("kv_cache_usage_perc", "Share of KV blocks in use, 0 to 1.", usage)
-        sleep: dict[str, float] = {"awake": 1, "weights_offloaded": 0, "discard_all": 0}
-        yield self._gauge_by("engine_sleep_state", "Sleep state.", "sleep_state", sleep)
-        yield self._cache_config()
+        text = "Requests that hold a slot."
+        yield gauge("vllm:num_requests_running", text, labels, stats.running)
+        yield gauge("vllm:num_requests_waiting", "Requests that wait.", labels, stats.waiting)
+        capacity = stats.waiting - self._deferred
+        reasons = {"capacity": capacity, "deferred": self._deferred}
+        name, text = "vllm:num_requests_waiting_by_reason", "For room, or for something else."
+        yield gauge_by(name, text, labels, "reason", reasons)
+        text = "Share of KV blocks in use, 0 to 1."
+        yield gauge("vllm:kv_cache_usage_perc", text, labels, usage)
+        sleep = {"awake": 1, "weights_offloaded": 0, "discard_all": 0}
+        yield gauge_by("vllm:engine_sleep_state", "Sleep state.", labels, "sleep_state", sleep)
+        facts, text = labels | self._cache_facts, "The KV cache's configuration."
+        yield gauge("vllm:cache_config_info", text, facts, 1)
+        text = "Adapters; the value is the time."
+        yield gauge("vllm:lora_requests_info", text, NO_ADAPTERS, time.time())
+        text = "When the process that counts began, in Unix time."
+        yield gauge("process_start_time_seconds", text, {}, self._started)
 
     def _counters(self) -> Iterator[Metric]:
-        for name, help_text in COUNTERS.items():
-            yield self._counter(name, help_text, "", {"": self._counts[name]})
+        for name, text in COUNTERS.items():
+            yield counter(f"vllm:{name}", text, self._labels, self._counts[name])
         cached = self._counts["prompt_tokens_cached"]
         sources = {
             "local_compute": self._counts["prompt_tokens"] - cached,
             "local_cache_hit": cached,
             "external_kv_transfer": 0,
         }
-        yield self._counter("prompt_tokens_by_source", "Prompt tokens.", "source", sources)
+        yield self._counter_by("prompt_tokens_by_source", "Prompt tokens.", "source", sources)
         where = {"device": cached, "host": 0, "p2p": 0, "disk": 0, "external_unspecified": 0}
         text = "Prompt tokens reused."
-        yield self._counter("prompt_tokens_cached_by_source", text, "source", where)
+        yield self._counter_by("prompt_tokens_cached_by_source", text, "source", where)
         finished = {reason: self._finished[reason] for reason in FINISH_REASONS}
-        yield self._counter("request_success", "Requests ended.", "finished_reason", finished)
-        rejected = CounterMetricFamily(
-            "vllm:admission_rejections", "Requests refused.", labels=["model_name", "reason"]
-        )
-        for bound in REJECTIONS:
-            rejected.add_metric([self._labels["model_name"], bound], self._rejected[bound])
-        yield rejected
+        yield self._counter_by("request_success", "Requests ended.", "finished_reason", finished)
+        rejected = {bound: self._rejected[bound] for bound in REJECTIONS}
+        name, labels = "vllm:admission_rejections", {"model_name": self._labels["model_name"]}
+        yield counter_by(name, "Requests refused.", labels, "reason", rejected)
+
+    def _counter_by(self, name: str, text: str, by: str, values: dict[str, int]) -> Metric:
+        return counter_by(f"vllm:{name}", text, self._labels, by, values)
 
     def _observe(self, name: str, value: float) -> None:
         self._histograms[name].observe(value)
-
-    def _gauge(self, name: str, help_text: str, value: float) -> Metric:
-        family = GaugeMetricFamily(f"vllm:{name}", help_text, labels=list(self._labels))
-        family.add_metric(list(self._labels.values()), value)
-        return family
-
-    def _gauge_by(self, name: str, text: str, label: str, values: dict[str, float]) -> Metric:
-        family = GaugeMetricFamily(f"vllm:{name}", text, labels=[*self._labels, label])
-        for value, number in values.items():
-            family.add_metric([*self._labels.values(), value], number)
-        return family
-
-    def _counter(self, name: str, text: str, label: str, values: dict[str, int]) -> Metric:
-        labels = [*self._labels, label] if label else list(self._labels)
-        family = CounterMetricFamily(f"vllm:{name}", text, labels=labels)
-        for value, number in values.items():
-            family.add_metric([*self._labels.values(), value][: len(labels)], number)
-        return family
-
-    def _cache_config(self) -> Metric:
-        facts = {
-            "block_size": str(self._limits.block_size),
-            "num_gpu_blocks": str(self._limits.num_blocks),
-            "enable_prefix_caching": str(self._limits.prefix_caching),
-        }
-        labels = {**self._labels, **facts}
-        name, text = "vllm:cache_config_info", "The KV cache's configuration."
-        family = GaugeMetricFamily(name, text, labels=list(labels))
-        family.add_metric(list(labels.values()), 1)
-        return family

@@ -1,6 +1,6 @@
 """What vLLM has no name for, under `octavo:`: where time goes, what was survived, who had what.
 
-Counted as vLLM's are (`metrics`); tenants are few names, whatever clients send.
+Counted as vLLM's are (`metrics`).
 """
 
 from __future__ import annotations
@@ -8,17 +8,16 @@ from __future__ import annotations
 import collections
 from collections.abc import Iterator, Mapping
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
+from octavo.services.scheduler.families import counter_by, gauge_by
 from octavo.services.scheduler.histogram import Histogram
 
-MAX_TENANTS = 100
-"""With a series each; those that come later are counted together."""
-OTHERS = "(others)"
 SHORT = (0.001, 0.002, 0.003, 0.004, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1)
 STEP_BUCKETS = (*SHORT, 0.2, 0.5, 1.0, 2.5)
 PROCESSES = ("frontend", "scheduler", "worker")
+PARTS = ("device", *("prepare", "forward", "sample"), *("receive", "update", "plan", "reply"))
+"""The worker's own and the scheduler's, as each has named them."""
 ERRORS = (
     *("constraint_error", "deadline_exceeded", "internal_error", "numerical_error"),
     *("out_of_memory", "overloaded", "rate_limited", "request_quarantined", "too_long"),
@@ -28,9 +27,9 @@ COUNTERS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "steps": ("Steps, by what was in them.", "kind", ("decode", "prefill", "mixed")),
     "graph_steps": ("Steps that ran as a captured CUDA graph, or not.", "graph", ("yes", "no")),
     "engine_seconds": (
-        "Seconds of steps in workers (device), and of planning and reading them (scheduler).",
+        "Seconds of steps: of the device, the worker's thread, the scheduler's thread.",
         "part",
-        ("device", "scheduler"),
+        PARTS,
     ),
     "request_errors": ("Requests ended by an error, by its code.", "code", ERRORS),
     "process_restarts": ("Processes that died and were started again.", "process", PROCESSES),
@@ -41,9 +40,6 @@ COUNTERS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     ),
     "failed_steps": ("Steps that could not be computed and were tried again.", "", ("",)),
     "compilations": ("Kernels compiled while serving: somebody waited.", "", ("",)),
-    "tenant_tokens": ("Tokens generated, by tenant.", "tenant", ()),
-    "tenant_requests": ("Requests ended, by tenant.", "tenant", ()),
-    "tenant_queue_seconds": ("Seconds that requests waited for a slot.", "tenant", ()),
 }
 """name -> (help, label, its values from the start)."""
 
@@ -58,7 +54,6 @@ class OwnMetrics:
             for name, (_, _, values) in COUNTERS.items()
         }
         self._step_seconds = Histogram(STEP_BUCKETS)
-        self._tenants: set[str] = set()
         self.start_seconds: dict[str, float] = {}
         """Of the workers, by phase."""
 
@@ -74,14 +69,6 @@ class OwnMetrics:
     def counts(self, name: str) -> dict[str, int]:
         return dict(self._counts[name])
 
-    def tenant(self, name: str) -> str:
-        """The label's value."""
-        shown = name or "(none)"
-        if shown not in self._tenants and len(self._tenants) >= MAX_TENANTS:
-            return OTHERS
-        self._tenants.add(shown)
-        return shown
-
     def on_step(self, seconds: float, prompts: int, decodes: int, graph: bool) -> None:
         """`seconds`: of the workers; so many tokens of prompts and of other rows."""
         kind = "decode" if not prompts else "mixed" if decodes else "prefill"
@@ -90,30 +77,19 @@ class OwnMetrics:
         self.add("engine_seconds", "device", seconds)
         self._step_seconds.observe(seconds)
 
+    def spend(self, seconds: Mapping[str, float]) -> None:
+        """By part; the parts of a process do not overlap."""
+        for part, spent in seconds.items():
+            self.add("engine_seconds", part, spent)
+
     def families(self, blocks: Mapping[str, float]) -> Iterator[Metric]:
         for name, (text, label, _) in COUNTERS.items():
-            yield self._counter(name, text, label)
+            counts = self._counts[name]
+            yield counter_by(f"octavo:{name}", text, self._labels, label, counts)
         yield self._step_seconds.family(
             "octavo:step_duration_seconds", self._labels, "Seconds of a step in the workers."
         )
-        yield self._gauge(
-            "kv_blocks", "KV blocks; of used and free ones, those findable are cached.", blocks
-        )
-        yield self._gauge(
-            "start_seconds", "Seconds of the workers' start.", self.start_seconds, "phase"
-        )
-
-    def _counter(self, name: str, text: str, label: str) -> Metric:
-        labels = [*self._labels, label] if label else list(self._labels)
-        family = CounterMetricFamily(f"octavo:{name}", text, labels=labels)
-        for value, number in self._counts[name].items():
-            family.add_metric([*self._labels.values(), value][: len(labels)], number)
-        return family
-
-    def _gauge(
-        self, name: str, text: str, values: Mapping[str, float], label: str = "state"
-    ) -> Metric:
-        family = GaugeMetricFamily(f"octavo:{name}", text, labels=[*self._labels, label])
-        for value, number in values.items():
-            family.add_metric([*self._labels.values(), value], number)
-        return family
+        text = "KV blocks; of used and free ones, those findable are cached."
+        yield gauge_by("octavo:kv_blocks", text, self._labels, "state", blocks)
+        text = "Seconds of the workers' start."
+        yield gauge_by("octavo:start_seconds", text, self._labels, "phase", self.start_seconds)

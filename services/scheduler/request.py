@@ -69,6 +69,8 @@ class Request:
     quota: Quota | None = None
     is_held: bool = False
     """Its trial has not begun (`trials`)."""
+    parent: bytes = b""
+    """As in Submit."""
 
     @property
     def min_len(self) -> int:
@@ -128,4 +130,8 @@ class Request:
             prompt_logprobs_end=submit.prompt_logprobs_end,
             until=submit.until,
             quota=submit.quota,
+            admitted_time=submit.begun.admitted,
+            first_token_time=submit.begun.first_token,
+            token_time=submit.begun.token,
+            parent=submit.parent,
         )

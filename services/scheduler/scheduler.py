@@ -11,7 +11,8 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 
 import msgspec
 
@@ -28,6 +29,7 @@ from octavo.services.scheduler.update import Updater
 from octavo.shared.messages import (
     DropGrammar,
     EngineStats,
+    FinishReason,
     GrammarReady,
     Outputs,
     PrepareGrammar,
@@ -51,10 +53,11 @@ class Scheduler:
         model_name: str = "",
         clock: Callable[[], float] = time.monotonic,
         epoch: int = 0,
+        cache_facts: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._epoch = epoch
         self._limits = limits
-        self._metrics = Metrics(model_name, limits)
+        self._metrics = Metrics(model_name, limits, epoch, cache_facts)
         self._life = Lifecycle(limits, fingerprint, self._metrics, clock, first_number(epoch))
         self._planner = Planner(self._life, first_number(epoch))
         self._updater = Updater(self._life)
@@ -63,6 +66,8 @@ class Scheduler:
         self._began = 0.0
         """When the oldest plan that is on its way began to run."""
         self._started = clock()
+        self._compilations = 0
+        """Of these workers, as they last said."""
 
     @property
     def num_in_flight(self) -> int:
@@ -79,7 +84,6 @@ class Scheduler:
             life.refuse(peer, submit.request_id, error="overloaded")
             return
         if (refusal := self._over_quota(submit)) is not None:
-            self._metrics.on_rejection("quota")
             life.refuse(peer, submit.request_id, error="rate_limited", refusal=refusal)
             return
         try:
@@ -89,8 +93,6 @@ class Scheduler:
             life.refuse(peer, submit.request_id, error="internal_error")
             return
         self._serial += 1
-        if submit.output_ids:  # begun under another scheduler
-            request.first_token_time = request.token_time = self._life.clock()
         if request.prompt_len > self._limits.longest_prompt:
             life.refuse(peer, submit.request_id, error="too_long")
         else:
@@ -123,13 +125,15 @@ class Scheduler:
                 life.finish(request, "error", error="deadline_exceeded", refusal=refusal)
         return life.deadlines.following()
 
-    def abort(self, peer: bytes, request_ids: Iterable[bytes]) -> None:
+    def abort(
+        self, peer: bytes, request_ids: Iterable[bytes], reason: FinishReason = "abort"
+    ) -> None:
         """End these requests of frontend `peer`; ids that are not (any more) known are ignored."""
         for request_id in request_ids:
             request = self._life.requests.get(request_id)
             if request is not None and request.peer == peer:
                 with self._life.boundary(request):
-                    self._life.finish(request, "abort")
+                    self._life.finish(request, reason)
 
     def abort_all(self, peer: bytes) -> None:
         """The frontend is no more: end its requests in silence."""
@@ -172,6 +176,7 @@ class Scheduler:
         running = len(life.running)
         life.replay([rider for flight in life.flights for rider in life.riders(flight)], died=True)
         self._metrics.own.add("replayed_requests", "workers", running)
+        self._compilations = 0
 
     def fail(self, failed: StepFailed) -> bool:
         """A plan could not be computed: what runs begins again, those of the plan on trial.
@@ -205,7 +210,9 @@ class Scheduler:
         self._metrics.own.on_step(
             result.forward_seconds, flight.prompts, flight.decodes, result.graph
         )
-        self._metrics.own.set_to("compilations", {"": result.compilations})
+        self._metrics.own.spend(result.spent)
+        self._metrics.own.add("compilations", amount=result.compilations - self._compilations)
+        self._compilations = result.compilations
         self._updater.apply(flight, result)
         return self.take_outputs()
 
@@ -236,7 +243,8 @@ class Scheduler:
 
     def metrics_text(self) -> bytes:
         """Prometheus text format."""
-        return self._metrics.text(self.stats(), len(self._life.kv.cache))
+        life = self._life
+        return self._metrics.text(self.stats(), len(life.kv.cache), life.num_deferred)
 
     def snapshot(self, processes: dict[str, str]) -> bytes:
         """JSON for the live page; `processes`: states by name."""

@@ -85,11 +85,9 @@ def _tenants(life: Lifecycle) -> list[dict[str, Any]]:
     numbers = Counter((one.tenant, one.slot >= 0) for one in life.requests.values())
     for (tenant, runs), number in numbers.items():
         name = life.tenants.name(tenant)
-        row = found.setdefault(name, {"name": name, "running": 0, "waiting": 0})
-        row["running" if runs else "waiting"] += number
-    tokens = life.metrics.own.counts("tenant_tokens")
-    rows = [{**row, "tokens": tokens.get(row["name"] or "(none)", 0)} for row in found.values()]
-    return sorted(rows, key=lambda row: -row["running"] - row["waiting"])[:MAX_ROWS]
+        row = {"name": name, "running": 0, "waiting": 0, "tokens": life.metrics.tenants.had(tenant)}
+        found.setdefault(name, row)["running" if runs else "waiting"] += number
+    return sorted(found.values(), key=lambda row: -row["running"] - row["waiting"])[:MAX_ROWS]
 
 
 def _map(life: Lifecycle, running: list[Request]) -> Any:

@@ -14,6 +14,7 @@ from octavo.shared.messages import (
     INVALID_TOKEN,
     NO_TOKEN,
     STUCK_TOKEN,
+    Begun,
     FinishReason,
     Ints,
     PooledOutput,
@@ -68,7 +69,7 @@ class Updater:
             intervals = np.delete(intervals, first)
             for slot in slots[first].tolist():
                 self._start(life.running[slot], now)
-        life.metrics.on_tokens(len(rows), intervals)
+        life.metrics.on_tokens(table.tenant[slots], intervals)
         ends = []
         for index in table.may_end(slots, lengths, token_ids).tolist():
             request = life.running[int(slots[index])]
@@ -91,7 +92,8 @@ class Updater:
             request.token_time = now
             rows.append(row)
             ends += _end_of(request, int(ids[row]), len(request.token_ids))
-        life.metrics.on_tokens(len(rows), np.asarray(intervals))
+        tenants = np.array([request.tenant for _, request in departed], np.int64)
+        life.metrics.on_tokens(tenants, np.asarray(intervals))
         peers = [life.outbox.peer_number(request.peer) for _, request in departed]
         names = b"".join(request.request_id for _, request in departed)
         request_ids = np.frombuffer(names, life.slots.request_ids.dtype)
@@ -100,7 +102,11 @@ class Updater:
 
     def _start(self, request: Request, now: float) -> None:
         request.first_token_time = now
-        started = Started(request_id=request.request_id, cached_tokens=request.cached_tokens or 0)
+        started = Started(
+            request_id=request.request_id,
+            cached_tokens=request.cached_tokens or 0,
+            begun=Begun(request.admitted_time, now),
+        )
         self._life.outbox.to(request.peer).started.append(started)
         self._life.metrics.on_first_token(request)
 

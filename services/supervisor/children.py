@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -37,6 +38,7 @@ RANKS_MEET_ON = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
 """Ranks are on one host: how they find each other needs no network."""
 SECRET = re.compile(r"HF_TOKEN\w*")
 READ_SIZE = 1 << 16
+NONE: Mapping[str, int] = MappingProxyType({})
 
 
 def python_module(role: str) -> list[str]:
@@ -73,16 +75,17 @@ class Spawner:
     command: Command = python_module
     popen: Popen = subprocess.Popen
 
-    def spawn(self, config: ProcessConfig, listen_fd: int | None = None) -> ChildProcess:
-        """Start one child and hand it its configuration. `listen_fd` is inherited."""
+    def spawn(self, config: ProcessConfig, sockets: Mapping[str, int] = NONE) -> ChildProcess:
+        """Start one child and hand it its configuration. `sockets`: descriptors that it inherits,
+        by the flags that name them."""
         control_read, control_write = os.pipe()
         status_read, status_write = os.pipe()
         given = [control_read, status_write]
         argv = [*self.command(config.role), "--control-fd", str(control_read)]
         argv += ["--status-fd", str(status_write), "--parent", str(os.getpid())]
-        if listen_fd is not None:
-            given.append(listen_fd)
-            argv += ["--listen-fd", str(listen_fd)]
+        for flag, fd in sockets.items():
+            given.append(fd)
+            argv += [flag, str(fd)]
         try:
             process = self.popen(
                 [*argv, f"{config.role}-{config.index}"],

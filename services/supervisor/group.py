@@ -7,7 +7,7 @@ import logging
 import selectors
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from octavo.services.supervisor.children import ChildProcess, Spawner
+from octavo.services.supervisor.children import NONE, ChildProcess, Spawner
 from octavo.shared.config import ModelInfo, ProcessConfig, ServerConfig
 from octavo.shared.errors import ConfigError, ResourceBusy, StartError
 from octavo.shared.process import GO, Status
@@ -70,7 +70,13 @@ class Plan:
     model: ModelInfo
     log_level: str
 
-    def process(self, role: Role, index: int, epoch: int | None = None) -> ProcessConfig:
+    def process(
+        self,
+        role: Role,
+        index: int,
+        epoch: int | None = None,
+        restarts: Mapping[str, int] = NONE,
+    ) -> ProcessConfig:
         return ProcessConfig(
             epoch=next(EPOCHS) if epoch is None else epoch,
             role=role,
@@ -79,6 +85,7 @@ class Plan:
             server=self.server if role == "frontend" else without_keys(self.server),
             model=self.model,
             log_level=self.log_level,
+            restarts=dict(restarts),
         )
 
 
@@ -95,8 +102,8 @@ class Group:
         self._spawner = spawner
         self._selector = selectors.DefaultSelector()
 
-    def start(self, config: ProcessConfig, listen_fd: int | None = None) -> ChildProcess:
-        child = self._spawner.spawn(config, listen_fd)
+    def start(self, config: ProcessConfig, sockets: Mapping[str, int] = NONE) -> ChildProcess:
+        child = self._spawner.spawn(config, sockets)
         self.children.append(child)
         self._selector.register(child.status_fd, selectors.EVENT_READ, child)
         return child

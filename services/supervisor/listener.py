@@ -1,4 +1,5 @@
-"""The one TCP port: bound before anything else starts, listened on once all is ready."""
+"""The TCP port, and that of metrics: bound before anything else starts, listened on once all is
+ready."""
 
 from __future__ import annotations
 
@@ -10,10 +11,11 @@ from octavo.shared.errors import ConfigError, ResourceBusy
 BACKLOG = 2048
 
 
-def bind(host: str, port: int) -> socket.socket:
+def bind(host: str, port: int, flag: str = "--port") -> socket.socket:
     """A bound socket that does not listen yet: until it does, clients are refused.
 
-    Raises ResourceBusy for a port in use, ConfigError for an address that is not ours.
+    Raises ResourceBusy for a port in use, naming the `flag` that chooses another, ConfigError for
+    an address that is not ours.
     """
     family, address = _resolve(host, port)
     listener = socket.socket(family, socket.SOCK_STREAM)
@@ -22,7 +24,7 @@ def bind(host: str, port: int) -> socket.socket:
         listener.bind(address)
     except OSError as error:
         listener.close()
-        raise _explain(error, host, port) from error
+        raise _explain(error, host, port, flag) from error
     return listener
 
 
@@ -52,7 +54,9 @@ def _resolve(host: str, port: int) -> tuple[socket.AddressFamily, tuple[str, int
     return family, (str(address[0]), int(address[1]))
 
 
-def _explain(error: OSError, host: str, port: int) -> ConfigError | ResourceBusy:
+def _explain(
+    error: OSError, host: str, port: int, flag: str = "--port"
+) -> ConfigError | ResourceBusy:
     if error.errno == errno.EADDRINUSE:
-        return ResourceBusy(f"port {port} on {host} is in use; choose another with --port")
+        return ResourceBusy(f"port {port} on {host} is in use; choose another with {flag}")
     return ConfigError(f"cannot listen on {host}:{port}: {error.strerror}")

@@ -49,6 +49,8 @@ class ModelFile(msgspec.Struct):
     torch_dtype: str | None = None
     rope_scaling: RopeScaling | None = None
     rope_parameters: RopeScaling | None = None
+    sliding_window: int | None = None
+    use_sliding_window: bool | None = None
     bos_token_id: Ids = None
     eos_token_id: Ids = None
 
@@ -96,8 +98,11 @@ def read_model_file(directory: Path) -> ModelFile:
 
 def model_info(directory: Path, file: ModelFile, tokenizer: Path, max_model_len: int) -> ModelInfo:
     generation = _read_optional(directory / "generation_config.json")
+    name = file.architectures[0]
+    windowed = registry.has_window(name, file.use_sliding_window)
     return ModelInfo(
-        architecture=file.architectures[0],
+        architecture=name,
+        sliding_window=(file.sliding_window or None) if windowed else None,
         vocab_size=file.vocab_size,
         max_model_len=max_model_len,
         eos_token_ids=_eos_ids(file, generation, tokenizer),

@@ -188,6 +188,13 @@ OPTIONS = (
     Option("host", SERVER, "Address to listen on."),
     Option("port", SERVER, "Port to listen on; 0: any free one.", parse=integer),
     Option(
+        "metrics_port",
+        SERVER,
+        "A port of its own for /metrics and /health, which asks for no key.",
+        parse=integer,
+    ),
+    Option("metrics_host", SERVER, "Address of the metrics port."),
+    Option(
         "served_model_name",
         SERVER,
         "Names answered in `model`; the first is echoed.",

@@ -10,7 +10,7 @@ import collections
 import logging
 import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
@@ -30,18 +30,18 @@ class CrashLoop(Exception):
 
 
 class Recovery:
-    """`listen_fd`: what frontends inherit."""
+    """`sockets`: what frontends inherit, as in `Spawner.spawn`."""
 
     def __init__(
         self,
         group: Group,
         plan: Plan,
-        listen_fd: int,
+        sockets: Mapping[str, int],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._group = group
         self._plan = plan
-        self._listen_fd = listen_fd
+        self._sockets = sockets
         self._clock = clock
         self._restarts: collections.deque[float] = collections.deque()
         self.restarts: collections.Counter[str] = collections.Counter()
@@ -89,7 +89,7 @@ class Recovery:
             rank.signal(signal.SIGKILL)
 
     def _start_frontend(self, index: int) -> None:
-        self._group.start(self._plan.process("frontend", index), self._listen_fd)
+        self._group.start(self._plan.process("frontend", index), self._sockets)
 
     def _retire_others(self, child: ChildProcess) -> None:
         """Those whose place it takes."""
@@ -110,7 +110,8 @@ class Recovery:
                 if not child.doomed:
                     self._start_frontend(child.index)
             case "scheduler":
-                self._group.start(self._plan.process("scheduler", 0))
+                config = self._plan.process("scheduler", 0, restarts=self.restarts)
+                self._group.start(config)
             case "worker":
                 self._end_workers()
 

@@ -107,6 +107,7 @@ def check_server(server: ServerConfig) -> None:
     if server.api_key_file is not None:
         read_key_file(Path(server.api_key_file))
     check_range("port", server.port, 0, 65535)
+    check_range("metrics_port", server.metrics_port or 0, 0, 65535)
     check_range("frontends", server.frontends, 1, MAX_FRONTENDS)
     check_range("sse_keep_alive_interval", server.sse_keep_alive_interval, 0.1, 3600)
     check_range("shutdown_timeout", server.shutdown_timeout, 0, 86400)

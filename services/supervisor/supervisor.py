@@ -43,16 +43,18 @@ def supervise(
     listener: socket.socket,
     spawner: Spawner,
     *,
+    metrics: socket.socket | None = None,
     log_level: str = "INFO",
     started: float | None = None,
 ) -> int:
     """Run the server until it is told to stop or restarts do not help; returns the exit code.
 
-    `started` is the time.monotonic() from which start-up is counted.
+    `metrics` is bound to `--metrics-port`, if there is one; `started` the time.monotonic() from
+    which start-up is counted.
     """
     with StopSignals() as signals, private_directory() as directory:
         plan = Plan(directory, server, model, log_level)
-        supervisor = Supervisor(plan, listener, spawner, signals)
+        supervisor = Supervisor(plan, listener, metrics, spawner, signals)
         return supervisor.run(time.monotonic() if started is None else started)
 
 
@@ -60,16 +62,24 @@ class Supervisor:
     """One run of the server."""
 
     def __init__(
-        self, plan: Plan, listener: socket.socket, spawner: Spawner, signals: StopSignals
+        self,
+        plan: Plan,
+        listener: socket.socket,
+        metrics: socket.socket | None,
+        spawner: Spawner,
+        signals: StopSignals,
     ) -> None:
         self._plan = plan
         self._server = plan.server
         self._listener = listener
+        self._listeners = {"--listen-fd": listener}
+        if metrics is not None:
+            self._listeners["--metrics-fd"] = metrics
         self._signals = signals
         self._notifier = Notifier(spawner.environ)
         self._group = Group(spawner)
         self._group.wake_on(signals.fd)
-        self._recovery = Recovery(self._group, plan, listener.fileno())
+        self._recovery = Recovery(self._group, plan, self._inherited())
         self._admin = self._admin_socket()
         self._progress = Progress(self._notifier.status)
         self._serving = self._ending = False
@@ -138,7 +148,8 @@ class Supervisor:
             facts = self._group.wait_ready(self._progress, self._look_around)
         finally:
             self._progress.close()
-        tcp.listen(self._listener)
+        for listener in self._listeners.values():
+            tcp.listen(listener)
         self._group.go()
         self._serving = True
         self._announce(facts, time.monotonic() - started)
@@ -165,7 +176,10 @@ class Supervisor:
     def _start(self) -> None:
         self._group.start_engine(self._plan)
         for index in range(self._server.frontends):
-            self._group.start(self._plan.process("frontend", index), self._listener.fileno())
+            self._group.start(self._plan.process("frontend", index), self._inherited())
+
+    def _inherited(self) -> dict[str, int]:
+        return {flag: listener.fileno() for flag, listener in self._listeners.items()}
 
     def _announce(self, facts: dict[str, Any], seconds: float) -> None:
         model, url = self._plan.model, tcp.url(self._listener)
@@ -182,8 +196,9 @@ class Supervisor:
         """Frontends first, for they finish requests that need the engine. A second signal kills."""
         self._ending = True
         self._notifier.stopping()
-        # Ours is the last copy once the frontends close theirs: clients must then be refused.
-        self._listener.close()
+        # Ours are the last copies once the frontends close theirs: clients must then be refused.
+        for listener in self._listeners.values():
+            listener.close()
         self._group.stop("frontend", frontend_patience, self._hurry)
         self._group.stop_engine(ENGINE_PATIENCE, self._hurry)
 

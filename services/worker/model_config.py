@@ -18,10 +18,6 @@ from octavo.shared.pooling import PoolingInfo
 
 Count = Annotated[int, msgspec.Meta(ge=1, le=2**24)]
 Positive = Annotated[float, msgspec.Meta(gt=0)]
-WINDOWED = ("MistralForCausalLM", "Phi3ForCausalLM")
-"""Families whose sliding_window counts as it stands; in Llama's it means nothing."""
-SWITCHED = ("Qwen2ForCausalLM", "Qwen3ForCausalLM")
-"""Families where use_sliding_window switches it on, in the last layers."""
 
 
 @dataclass(frozen=True)
@@ -167,15 +163,15 @@ def _check(raw: RawConfig) -> None:
 
 
 def _windows(raw: RawConfig) -> list[int]:
-    family, window = registry.family(raw.architectures[0]), raw.sliding_window or 0
-    layers = range(raw.num_hidden_layers)
-    if family not in WINDOWED and not (family in SWITCHED and raw.use_sliding_window):
+    name, layers = raw.architectures[0], range(raw.num_hidden_layers)
+    if not registry.has_window(name, raw.use_sliding_window):
         return [0 for _ in layers]
+    window = raw.sliding_window or 0
     if raw.layer_types is not None:
         if len(raw.layer_types) != len(layers):
             raise ConfigError(f"layer_types has {len(raw.layer_types)} of {len(layers)} layers.")
         return [window if kind == "sliding_attention" else 0 for kind in raw.layer_types]
-    first = raw.max_window_layers if family in SWITCHED else 0
+    first = raw.max_window_layers if registry.family(name) in registry.SWITCHED else 0
     return [window if layer >= first else 0 for layer in layers]
 
 

@@ -7,7 +7,7 @@ while this one runs.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -24,6 +24,7 @@ from octavo.services.worker.sampler import Hidden, Sampled, Sampler
 from octavo.services.worker.shared_prefixes import SharedPrefixes
 from octavo.services.worker.slots import Rows, SlotTable
 from octavo.shared.config import EngineConfig
+from octavo.shared.laps import Laps
 from octavo.shared.messages import NewRow, StepPlan
 
 
@@ -39,6 +40,8 @@ class Launched:
     """On a server that pools."""
     graph: bool = False
     """Its forward pass is a captured graph."""
+    spent: dict[str, float] = field(default_factory=dict)
+    """As in StepResult."""
 
 
 class ModelRunner:
@@ -75,6 +78,8 @@ class ModelRunner:
         if device.type == "cuda" and not model.has_window and not config.deterministic:
             self.prefixes = SharedPrefixes(slots, block_size)
         self.max_len = max_len
+        self._laps = Laps()
+        """Of the step being made."""
 
     def bind(self, caches: list[KVPair]) -> None:
         self.model.bind_kv_cache(caches)
@@ -89,13 +94,16 @@ class ModelRunner:
 
     def execute(self, plan: StepPlan) -> Launched:
         """Enqueue one step."""
-        started = time.monotonic()
+        started, self._laps = time.monotonic(), Laps()
         self.inputs.append_blocks(plan)
         admit_each(plan.new_rows, self._admit, self.table)
         rows = self.table.resolve(plan)
         hidden = self.forward(rows)
+        self._laps.end("forward")
         sampled = self.sampler.sample(hidden, rows)
-        return Launched(plan.step, rows, sampled, started, graph=hidden.captured)
+        self._laps.end("sample")
+        spent = self._laps.seconds
+        return Launched(plan.step, rows, sampled, started, graph=hidden.captured, spent=spent)
 
     def _admit(self, row: NewRow) -> None:
         self.table.admit(row)
@@ -110,6 +118,7 @@ class ModelRunner:
             captured = self.graphs.shape_for(rows, bool(groups))
         shape = captured or BatchShape.of(rows, bool(groups))
         batch = self.inputs.stage(rows, self.table, shape, groups)
+        self._laps.end("prepare")
         if self.graphs is not None and captured is not None:
             given = self.graphs.replay(captured)
         else:

@@ -163,6 +163,7 @@ def finish(copying: Copying) -> StepResult:
         prompt_logprobs=prompt,
         pooled=[one for one in pooled if token_ids[one.row] == NO_TOKEN],
         graph=launched.graph,
+        spent=launched.spent,
     )
 
 

@@ -18,6 +18,9 @@ from octavo.services.supervisor.settings import read_settings
 from octavo.shared.keys import read_key_file
 
 DEPLOY = Path(__file__).parent.parent.parent / "deploy"
+KUBERNETES = DEPLOY / "kubernetes"
+PROMETHEUS = "prometheus/prometheus.yml"
+METRICS_PORT = 8001
 DRAIN = re.compile(r"--shutdown-timeout[=,\s\"]+(\d+)")
 
 
@@ -45,9 +48,33 @@ def test_compose_mounts_files_that_are_there() -> None:
 
 def test_compose_names_what_the_balancers_and_prometheus_name() -> None:
     services = compose()["services"]
-    for name in ("haproxy.cfg", "nginx.conf", "prometheus/prometheus.yml"):
-        named = set(re.findall(r"\b(octavo-\d):8000", (DEPLOY / name).read_text()))
-        assert named == {name for name in services if name.startswith("octavo")}
+    replicas = {name for name in services if name.startswith("octavo")}
+    for name, port in (("haproxy.cfg", 8000), ("nginx.conf", 8000), (PROMETHEUS, METRICS_PORT)):
+        named = set(re.findall(rf"\b(octavo-\d):{port}", (DEPLOY / name).read_text()))
+        assert named == replicas
+    assert "blackbox:9115" in (DEPLOY / PROMETHEUS).read_text() and "blackbox" in services
+
+
+def test_scrapers_need_no_key() -> None:
+    """They come to the port that asks for none; the containers listen on it, and publish it not."""
+    services, (runtime,) = compose()["services"], documents(KUBERNETES / "kserve-runtime.yaml")
+    (pod,) = [one for one in manifests() if one["kind"] == "Deployment"]
+    template = pod["spec"]["template"]
+    container = template["spec"]["containers"][0]
+    (service,) = [one for one in manifests() if one["kind"] == "Service"]
+    for arguments in (
+        services["octavo-1"]["command"],
+        container["args"],
+        runtime["spec"]["containers"][0]["args"],
+    ):
+        assert f"--metrics-port={METRICS_PORT}" in arguments
+        assert "--metrics-host=0.0.0.0" in arguments
+    assert "ports" not in services["octavo-1"]
+    assert [one["targetPort"] for one in service["spec"]["ports"]] == ["http"]
+    ports = {one["name"]: one["containerPort"] for one in container["ports"]}
+    assert ports["metrics"] == METRICS_PORT
+    told = template["metadata"]["annotations"]["prometheus.io/port"]
+    assert told == runtime["spec"]["annotations"]["prometheus.kserve.io/port"] == str(METRICS_PORT)
 
 
 def test_grace_is_longer_than_the_drain() -> None:
@@ -62,8 +89,33 @@ def test_grace_is_longer_than_the_drain() -> None:
     assert spec["terminationGracePeriodSeconds"] >= wait + drain + 10
 
 
+def test_an_inference_service_waits_for_the_drain_of_its_runtime() -> None:
+    """A runtime has no field for the grace."""
+    (runtime,) = documents(KUBERNETES / "kserve-runtime.yaml")
+    (service,) = documents(KUBERNETES / "kserve-service.yaml")
+    predictor = service["spec"]["predictor"]
+    container = runtime["spec"]["containers"][0]
+    drain = int(DRAIN.search(" ".join(container["args"]))[1])  # type: ignore[index]
+    wait = int(container["lifecycle"]["preStop"]["exec"]["command"][1])
+    assert predictor["terminationGracePeriodSeconds"] >= wait + drain + 5
+    assert predictor["model"]["runtime"] == runtime["metadata"]["name"]
+    formats = [one["name"] for one in runtime["spec"]["supportedModelFormats"]]
+    assert predictor["model"]["modelFormat"]["name"] in formats
+    pod = {key: value for key, value in predictor.items() if key not in ("model", "minReplicas")}
+    kubernetes_validate.validate(
+        {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": "x"},
+            "spec": {**pod, "containers": runtime["spec"]["containers"]},
+        },
+        "1.31",
+        strict=True,
+    )
+
+
 def manifests() -> list[dict[str, Any]]:
-    return documents(DEPLOY / "kubernetes" / "octavo.yaml")
+    return documents(KUBERNETES / "octavo.yaml")
 
 
 @pytest.mark.parametrize("manifest", manifests(), ids=lambda one: one["kind"])
@@ -72,7 +124,7 @@ def test_manifests_fit_their_schemas(manifest: dict[str, Any]) -> None:
 
 
 def test_the_runtime_is_a_pod_that_fits_its_schema() -> None:
-    (runtime,) = documents(DEPLOY / "kubernetes" / "kserve-runtime.yaml")
+    (runtime,) = documents(KUBERNETES / "kserve-runtime.yaml")
     spec = runtime["spec"]
     assert set(spec) == {
         *("annotations", "supportedModelFormats", "multiModel", "containers", "volumes")
@@ -91,7 +143,7 @@ def test_flags_and_settings_exist(tmp_path: Path) -> None:
     """What the files pass to `octavo serve` is what it takes."""
     services, (runtime,) = (
         compose()["services"],
-        documents(DEPLOY / "kubernetes/kserve-runtime.yaml"),
+        documents(KUBERNETES / "kserve-runtime.yaml"),
     )
     (pod,) = [one for one in manifests() if one["kind"] == "Deployment"]
     (secret,) = [one for one in manifests() if one["kind"] == "Secret"]

@@ -94,10 +94,16 @@ def test_a_snapshot_of_a_known_load(server: Server) -> None:
 
 def test_the_stream_ends_with_the_server() -> None:
     with serving("--device", "cpu", "--shutdown-timeout", "20") as server:
-        seen: list[int] = []
-        watching = threading.Thread(target=lambda: seen.append(len(snapshots(server, 1000))))
+        begun = threading.Event()
+
+        def watch() -> None:
+            with httpx.stream("GET", f"{server.url}/ui/events", timeout=10) as answer:
+                for _ in answer.iter_lines():
+                    begun.set()
+
+        watching = threading.Thread(target=watch)
         watching.start()
-        wait_for(lambda: server.metric("vllm:num_requests_running") == 0, 5)
+        assert begun.wait(10)
         assert server.stop(seconds=10) == 0
         watching.join(5)
         assert not watching.is_alive()

@@ -69,6 +69,9 @@ def test_f9_a_request_that_fails_alone(
     assert outcomes(seen) == outcomes(reference)
     assert server.children() == children
     assert server.metric("octavo:failed_steps_total") >= 1
+    assert server.metric("octavo:replayed_requests_total", cause="step") >= 1
+    assert server.metric("octavo:request_errors_total", code=code) == 1
+    assert server.metric("octavo:process_restarts_total") == 0
     if fault == "memory":  # of the other the log has the traceback
         before.check()
 
@@ -114,6 +117,8 @@ def test_f11_rows_without_numbers_end_alone(
     assert outcomes(seen) == outcomes(reference)
     for asked, prompt in prompts.items():
         assert complete(server, prompt) == sound[asked], "with nothing from the cache"
+    assert server.metric("vllm:corrupted_requests_total") == len(curses)
+    assert server.metric("octavo:request_errors_total", code="numerical_error") == len(curses)
     before.check()
 
 
@@ -154,4 +159,6 @@ def test_a_request_that_kills_is_quarantined(
     report("quarantine", deaths, 5)
     assert deaths <= 5
     assert outcomes(seen) == outcomes(reference)
+    assert server.metric("octavo:process_restarts_total", process="worker") == deaths
+    assert server.metric("octavo:request_errors_total", code="request_quarantined") == 1
     before.check()

@@ -51,9 +51,22 @@ def test_streams_go_on(
     assert streams.longest_gap <= GAP_SECONDS + hang
     assert sum("starting it again" in line for line in server.lines) == 1
     before.check()
+    check_counters(server, victim.partition("-")[0], seen)
     after = Streams(server.url, 16, TOKENS).run()
     assert outcomes(after) == outcomes(reference[:16])
     before.check()
+
+
+def check_counters(server: Server, role: str, seen: list[Seen]) -> None:
+    """They tell of the death, and of nothing that was not: nobody had to queue."""
+    metric = server.metric
+    assert metric("octavo:process_restarts_total", process=role) == 1
+    assert metric("octavo:process_restarts_total") == 1
+    replayed = metric("octavo:replayed_requests_total", cause="workers")
+    assert replayed > 0 if role == "worker" else replayed == 0
+    assert metric("octavo:request_errors_total") == 0
+    parts = [metric(f"vllm:request_{part}_time_seconds_sum") for part in ("queue", "prefill")]
+    assert min(parts) >= 0 and sum(parts) <= sum(one.first for one in seen)
 
 
 def test_f1_two_ranks(start: Start, reference: list[Seen]) -> None:

@@ -139,14 +139,24 @@ def test_a_head_that_never_ends_is_cut_off(served: Served) -> None:
                 connection.sendall(b"b" * 65536)
 
 
+def chats(scheduler: ScriptedScheduler) -> int:
+    """As the frontend last told."""
+    routes = scheduler.counts[-1].counts.routes
+    return sum(one.number for one in routes if one.handler == "/v1/chat/completions")
+
+
 def test_sigterm_ends_streams_with_an_event_and_the_process_with_zero(served: Served) -> None:
     child, scheduler = served
+    told = len(scheduler.counts)
+    until(lambda: len(scheduler.counts) > told + 1)
+    before = chats(scheduler)
     scheduler.endless = True
     with started_stream(child) as stream:
         child.process.send_signal(signal.SIGTERM)
         lines = [line for line in stream.read().split(b"\n") if line]
     assert json.loads(lines[-1].removeprefix(b"data: "))["error"]["code"] == "engine_dead"
     assert child.process.wait(10) == 0
+    until(lambda: chats(scheduler) == before + 1)  # its last words
 
 
 def test_sigterm_before_go(tmp_path: Path) -> None:

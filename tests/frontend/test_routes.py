@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from front_engine import Frontend, RawCall, frontend, parse_events
+from front_engine import EOS_ID, Frontend, RawCall, frontend, parse_events
 from front_tokenizers import load_byte_level
 
 from octavo.services.frontend import engine_client
+from octavo.shared.messages import Begun, Outputs, Started, pack
+from octavo.shared.text.template_job import TemplateJob
 from octavo.shared.text.tokenizer import Tokenizer
 
 CHAT = "/v1/chat/completions"
@@ -261,5 +264,68 @@ def test_outputs_for_unknown_requests_are_dropped(tokenizer: Tokenizer) -> None:
         front.engine.token(submit, 70, first=True, last=True)
         await front.settle()
         assert (await front.post(CHAT, messages=HI)).status_code == 200
+
+    run(tokenizer, test)
+
+
+def test_another_scheduler_is_told_all_again(tokenizer: Tokenizer) -> None:
+    """What is left to do, when it began, and nothing of what the last one has counted."""
+
+    async def test(front: Frontend) -> None:
+        front.engine.hold = True
+        await front.client.get("/v1/models")
+        front.engine.beat()
+        asked = asyncio.create_task(front.post("/v1/completions", prompt="x", max_tokens=2))
+        await front.settle()
+        (submit,) = front.engine.submits
+        started = Started(submit.request_id, 0, Begun(admitted=1.0, first_token=2.0))
+        front.engine.inbox.put_nowait(
+            Outputs(request_ids=submit.request_id, token_ids=pack([70]), started=[started])
+        )
+        await front.settle()
+        before = time.monotonic()
+        front.engine.beat(epoch=1)
+        await front.settle()
+        again = front.engine.submits[-1]
+        assert again.output_ids == pack([70])
+        assert (again.begun.admitted, again.begun.first_token) == (1.0, 2.0)
+        assert submit.arrival_time < again.begun.token < before
+        assert not front.engine_client.http.counts().routes
+        front.engine.token(again, EOS_ID, last=True)
+        assert (await asked).status_code == 200
+
+    run(tokenizer, test)
+
+
+def test_a_request_has_come_when_its_body_is_there(tokenizer: Tokenizer) -> None:
+    """Before its prompt is made; what is asked for it later comes later."""
+
+    async def test(front: Frontend) -> None:
+        rendered: list[float] = []
+        render = front.templates.render
+
+        async def noted(job: TemplateJob) -> str:
+            rendered.append(time.monotonic())
+            return await render(job)
+
+        front.templates.render = noted  # type: ignore[method-assign]
+        before = time.monotonic()
+        await front.post(CHAT, messages=HI, n=2)
+        (first, second) = front.engine.submits
+        assert before < first.arrival_time == second.arrival_time < rendered[0]
+        assert first.parent == second.parent == first.request_id
+        await front.post(CHAT, messages=HI, use_beam_search=True, n=1, max_tokens=3)
+        arrivals = [one.arrival_time for one in front.engine.submits[2:]]
+        assert arrivals == sorted(set(arrivals)) and arrivals[0] < rendered[1] < arrivals[1]
+
+    run(tokenizer, test)
+
+
+def test_what_the_text_has_ended_is_no_abort(tokenizer: Tokenizer) -> None:
+    async def test(front: Frontend) -> None:
+        front.engine.reply_to = lambda submit: tokenizer.encode("aaaa bbbb", False) * 4
+        await front.post("/v1/completions", prompt="x", max_tokens=20, stop=["b"])
+        await front.settle()
+        assert front.engine.reasons == ["stop"]
 
     run(tokenizer, test)

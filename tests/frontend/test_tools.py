@@ -22,6 +22,7 @@ from octavo.services.frontend.parsers.registry import (
     ToolParser,
 )
 from octavo.shared.config import ReasoningParserName, ToolParserName
+from octavo.shared.http_counts import PARSER_CALLS
 from octavo.shared.messages import unpack
 from octavo.shared.text.tokenizer import Tokenizer
 
@@ -79,6 +80,36 @@ def test_a_call_whole_and_streamed(tokenizer: Tokenizer) -> None:
         assert len(news) > 5
         assert "".join(delta.get("content") or "" for delta in deltas) == "Look:"
         assert chunks[-1]["choices"][0]["finish_reason"] == "tool_calls"
+
+    run(tokenizer, "Look:\n" + CALL, test)
+
+
+def test_questions_to_the_parser_are_counted(tokenizer: Tokenizer) -> None:
+    """Of each choice once; in a stream of each delta; of whom tools were no matter, never."""
+
+    async def test(front: Frontend) -> None:
+        def counted() -> dict[tuple[str, str, str], int]:
+            calls = front.engine_client.http.counts().calls
+            return {what: n for what, n in zip(PARSER_CALLS, calls, strict=True) if n}
+
+        await front.post(CHAT, messages=HI)
+        assert not counted()
+        await front.post(CHAT, messages=HI, tools=[WEATHER], n=2)
+        whole = {("non_streaming", "tool_call", "chat_completions"): 2}
+        assert counted() == whole
+        tool = {"type": "function", "name": "weather", "parameters": PARAMETERS}
+        await front.post("/v1/responses", input="Hi", tools=[tool])
+        whole[("non_streaming", "tool_call", "responses")] = 1
+        tool = {"name": "weather", "input_schema": PARAMETERS}
+        body = {"model": "tiny", "messages": HI, "tools": [tool], "max_tokens": 500}
+        assert (await front.post("/v1/messages", **body)).status_code == 200
+        whole[("non_streaming", "tool_call", "other")] = 1
+        assert counted() == whole
+        await front.events(CHAT, messages=HI, tools=[WEATHER])
+        streamed = {what: n for what, n in counted().items() if what not in whole}
+        assert {outcome for _, outcome, _ in streamed} == {"tool_call", "no_tool_call"}
+        assert {(mode, kind) for mode, _, kind in streamed} == {("streaming", "chat_completions")}
+        assert sum(streamed.values()) > 5
 
     run(tokenizer, "Look:\n" + CALL, test)
 

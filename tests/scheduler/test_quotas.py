@@ -58,7 +58,10 @@ def test_over_its_limit_a_request_is_refused_and_others_are_not() -> None:
     harness.drain()
     harness.submit(submit_of(9, [1, 2], quota=mine))
     assert harness.record(9).finished is None
-    assert 'reason="quota"} 1.0' in harness.scheduler.metrics_text().decode()
+    assert (
+        'code="rate_limited",engine="0",model_name="tiny"} 1.0'
+        in harness.scheduler.metrics_text().decode()
+    )
     harness.drain()
 
 

@@ -67,6 +67,17 @@ def test_who_is_started_again(
     assert set(served.events("ended")) == ALL
 
 
+def test_a_new_scheduler_knows_how_often_others_were_started_again(served: Served) -> None:
+    """From its start, not from a message that comes after the first question."""
+    old = served.events("started")
+    os.kill(old["worker-0"], signal.SIGKILL)
+    wait_for_new(served, old, {"worker-0", "worker-1"})
+    os.kill(old["scheduler-0"], signal.SIGKILL)
+    wait_until(lambda: bool(served.events("knows-scheduler-1")))
+    (pid,) = served.events("knows-worker-1").values()
+    assert served.events("started")["scheduler-0"] == pid
+
+
 def test_a_crash_loop_ends_the_server(tmp_path: Path, serving: list[Served]) -> None:
     served = Served(tmp_path, {"worker-0": "die-on-go"})
     serving.append(served)

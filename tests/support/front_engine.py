@@ -68,6 +68,7 @@ class FakeEngine:
         self.hello = 0
         self.submits: list[Submit] = []
         self.aborted: list[bytes] = []
+        self.reasons: list[str] = []
         self.inbox: asyncio.Queue[ToFrontend] = asyncio.Queue()
 
     async def receive_all(self) -> list[ToFrontend]:
@@ -86,12 +87,15 @@ class FakeEngine:
                     self.answer(message)
             case Abort():
                 self.aborted += message.request_ids
+                self.reasons.append(message.reason)
             case PageQuery() if self.answers_metrics:
                 text = b"vllm:num_requests_running 0\n"
                 self.inbox.put_nowait(PageText(query_id=message.query_id, text=text))
 
-    def beat(self) -> None:
-        stats = EngineStats(step=1, running=2, waiting=1, blocks_used=0, blocks_total=8)
+    def beat(self, epoch: int = 0) -> None:
+        stats = EngineStats(
+            step=1, running=2, waiting=1, blocks_used=0, blocks_total=8, epoch=epoch
+        )
         self.inbox.put_nowait(stats)
 
     def answer(self, submit: Submit) -> None:

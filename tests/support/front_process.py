@@ -26,6 +26,7 @@ from octavo.shared.messages import (
     EngineStats,
     Finished,
     Hello,
+    HttpCounts,
     Outputs,
     Started,
     Submit,
@@ -48,6 +49,7 @@ class ScriptedScheduler(threading.Thread):
         self.endless = False
         self.aborted: list[bytes] = []
         self.submits: list[Submit] = []
+        self.counts: list[HttpCounts] = []
         self._running: dict[bytes, bytes] = {}
         self._peers: set[bytes] = set()
         self._stopping = threading.Event()
@@ -69,6 +71,8 @@ class ScriptedScheduler(threading.Thread):
         match message:
             case Hello():
                 self._peers.add(peer)
+            case HttpCounts():
+                self.counts.append(message)
             case Submit():
                 self.submits.append(message)
                 if self.endless:

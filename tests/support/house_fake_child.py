@@ -31,6 +31,8 @@ def main(child: Child) -> None:
 
     signal.signal(signal.SIGTERM, stop)
     note(name, "started")
+    for role, count in child.config.restarts.items():
+        note(name, f"knows-{role}-{count}")
     child.progress("weights", 1, 4, "B")
     if behaviour == "refuse":
         raise ConfigError("the model needs 16.1 GiB, the device has 8.0 GiB")

@@ -65,13 +65,19 @@ class Server:
         return {name: pid for name, pid in all_children() if parent_of(pid) == self.process.pid}
 
     def request(
-        self, method: str, path: str, body: Any = None, timeout: float = 60
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        timeout: float = 60,
+        headers: dict[str, str] | None = None,
     ) -> tuple[int, bytes]:
         """One HTTP exchange; `body` is bytes or becomes JSON."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
         data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
         try:
-            connection.request(method, path, data, {"Content-Type": "application/json"})
+            given = {"Content-Type": "application/json", **(headers or {})}
+            connection.request(method, path, data, given)
             answer = connection.getresponse()
             return answer.status, answer.read()
         finally:
@@ -83,13 +89,15 @@ class Server:
             raise RuntimeError(f"{status}: {data!r}")
         return json.loads(data)
 
-    def metric(self, name: str) -> float:
-        """The value of a metric's first sample."""
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum of a metric's samples that have these labels."""
         _, text = self.request("GET", "/metrics")
-        found = re.search(rf"^{re.escape(name)}(?:\{{[^}}]*\}})? (\S+)$", text.decode(), re.M)
-        if found is None:
-            raise RuntimeError(f"no metric {name}")
-        return float(found[1])
+        wanted = {f'{label}="{value}"' for label, value in labels.items()}
+        lines = re.findall(rf"^{re.escape(name)}(?:\{{(.*)\}})? (\S+)$", text.decode(), re.M)
+        found = [float(value) for given, value in lines if wanted <= set(given.split(","))]
+        if not found:
+            raise RuntimeError(f"no metric {name} with {labels}")
+        return sum(found)
 
     def wait_idle(self, seconds: float = 10) -> None:
         """Until nothing runs or waits and no block is in use; fails after `seconds`."""

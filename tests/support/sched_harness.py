@@ -17,6 +17,8 @@ from octavo.services.scheduler.request import Request
 from octavo.services.scheduler.scheduler import Scheduler
 from octavo.services.scheduler.worker_group import Joined, WorkerGroup
 from octavo.shared.messages import (
+    NOT_BEGUN,
+    Begun,
     Finished,
     FromWorker,
     GrammarReady,
@@ -65,7 +67,10 @@ def request_id(number: int) -> bytes:
 
 def submit_of(number: int, prompt: list[int], **fields: object) -> Submit:
     """Fields of Submit by their names; everything else goes to SamplingParams."""
-    names = ("priority", "cache_salt", "num_choices", "pooling", "tenant", "until", "quota")
+    names = (
+        *("priority", "cache_salt", "num_choices", "pooling"),
+        *("tenant", "until", "quota", "parent"),
+    )
     own = {name: fields.pop(name) for name in names if name in fields}
     arrival = fields.pop("arrival_time", float(number))
     params = SamplingParams(**{"max_tokens": 5, **fields})  # type: ignore[arg-type]
@@ -88,6 +93,7 @@ class Record:
     prompt_logprobs: list[int] = field(default_factory=list)
     """Ids of the prompt tokens from position 1 on, as their log-probabilities told them."""
     cached_tokens: int | None = None
+    begun: Begun = NOT_BEGUN
     finished: Finished | None = None
     finished_at: float = 0.0
     vector: list[float] | None = None
@@ -100,15 +106,21 @@ class Record:
         """What a frontend sends a scheduler that was started anew."""
         positions = len(self.prompt_logprobs) + 1 if self.prompt_logprobs else 0
         return msgspec.structs.replace(
-            self.submit, output_ids=pack(self.token_ids), prompt_logprobs_end=positions
+            self.submit,
+            output_ids=pack(self.token_ids),
+            prompt_logprobs_end=positions,
+            begun=self.begun if self.token_ids else NOT_BEGUN,
         )
 
 
 class Harness:
     """One scheduler, one worker, and all that was said of each request, by id."""
 
-    def __init__(self, limits: Limits, depth: int = 2) -> None:
+    def __init__(
+        self, limits: Limits, depth: int = 2, cache_facts: dict[str, str] | None = None
+    ) -> None:
         self.limits = limits
+        self._cache_facts = cache_facts or {}
         self.depth = depth
         self.now = 0.0
         self._epoch = 0
@@ -130,7 +142,12 @@ class Harness:
 
     def _start_scheduler(self) -> None:
         self.scheduler = Scheduler(
-            self.limits, b"test", "tiny", clock=lambda: self.now, epoch=self._epoch
+            self.limits,
+            b"test",
+            "tiny",
+            clock=lambda: self.now,
+            epoch=self._epoch,
+            cache_facts=self._cache_facts,
         )
         self.life = self.scheduler._life
         last = first_number(self._epoch)
@@ -331,6 +348,7 @@ class Harness:
             record = self.records[started.request_id]
             assert record.cached_tokens is None and not record.token_ids
             record.cached_tokens = started.cached_tokens
+            record.begun = started.begun
         for values in message.prompt_logprobs:
             record = self.records[values.request_id]
             assert values.start == len(record.prompt_logprobs) + 1
@@ -346,6 +364,7 @@ class Harness:
             assert record.peer == peer and record.finished is None
             assert record.cached_tokens is not None
             record.token_ids.append(token)
+            record.begun = msgspec.structs.replace(record.begun, token=self.now)
         for pooled in message.pooled:
             record = self.records[pooled.request_id]
             assert record.peer == peer and record.vector is None and record.finished is None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import msgspec
 from msgspec import UNSET, UnsetType
 from starlette.requests import Request
@@ -45,6 +47,7 @@ from octavo.shared.text.logprobs import TokenLogprob
 from octavo.shared.text.output import Delta
 
 _decoder = msgspec.json.Decoder(ChatRequest)
+REQUEST_TYPES = {"/v1/chat/completions": "chat_completions", "/v1/responses": "responses"}
 
 
 async def chat_completions(request: Request) -> Response:
@@ -63,7 +66,8 @@ async def start_chat(request: Request, body: ChatRequest) -> tuple[Generation, C
     head = Head.new("chatcmpl", service.check_model(body.model), service, body.request_id)
     terms = terms_of(request, body, body.cache_salt)
     generation, reading = await _begin(body, service, terms, request.receive)
-    return generation, ChatWriter(head, body, generation, service, reading)
+    kind = REQUEST_TYPES.get(request.url.path, "other")
+    return generation, ChatWriter(head, body, generation, service, reading, kind)
 
 
 async def _begin(
@@ -106,13 +110,15 @@ class ChatWriter:
         generation: Generation,
         service: Service,
         reading: Reading | None = None,
+        kind: str = "other",
     ) -> None:
         self._head = head
         self._body = body
         self._generation = generation
         self._prompt = PromptReader(body, generation, service.tokenizer)
         self._echoed = echoed_message(body)
-        self._speakers = [Speaker(reading, body, output) for output in generation.outputs]
+        note = functools.partial(service.engine.http.note_parser, kind=kind)
+        self._speakers = [Speaker(reading, body, output, note) for output in generation.outputs]
         as_ids = bool(body.return_tokens_as_token_ids)
         k = max(body.top_logprobs or 0, body.prompt_logprobs or 0)
         self._prompt_logprobs = LogprobWriter(service.tokenizer, k, as_ids)

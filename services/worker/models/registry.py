@@ -26,6 +26,10 @@ ENCODERS = {
 """They pool, and nothing else; so do the other two tables' models."""
 POOLED_DECODER = "pooled_decoder:PooledDecoder"
 FAMILIES = ("Llama", "Mistral", "Qwen2", "Qwen3")
+WINDOWED = ("MistralForCausalLM", "Phi3ForCausalLM")
+"""Families whose sliding_window counts as it stands; in Llama's it means nothing."""
+SWITCHED = ("Qwen2ForCausalLM", "Qwen3ForCausalLM")
+"""Families where use_sliding_window switches it on, in the last layers."""
 WITHOUT_HEAD = {f"{name}Model": f"{name}ForCausalLM" for name in FAMILIES}
 CLASSIFIERS = {f"{name}ForSequenceClassification": f"{name}ForCausalLM" for name in FAMILIES}
 """Both: what the decoder without its head, or with another, is called -> its family."""
@@ -45,6 +49,11 @@ def check_architecture(name: str) -> None:
 def family(name: str) -> str:
     """The decoder's own name, whatever head it has."""
     return WITHOUT_HEAD.get(name) or CLASSIFIERS.get(name) or name
+
+
+def has_window(name: str, switch: bool | None) -> bool:
+    """Whether sliding_window of config.json counts; `switch`: its use_sliding_window."""
+    return family(name) in WINDOWED or (family(name) in SWITCHED and bool(switch))
 
 
 def first_position(name: str, pad_token_id: int | None) -> int:

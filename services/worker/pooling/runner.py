@@ -23,6 +23,7 @@ from octavo.services.worker.pooling.vectors import Pooled
 from octavo.services.worker.sampler import Sampled
 from octavo.services.worker.slots import SlotTable
 from octavo.shared.config import EngineConfig
+from octavo.shared.laps import Laps
 from octavo.shared.messages import NewRow, StepPlan, pack
 from octavo.shared.pooling import PoolingInfo, PoolingParams
 from octavo.shared.sampling import SamplingParams
@@ -60,14 +61,17 @@ class PoolingRunner:
 
     def execute(self, plan: StepPlan) -> Launched:
         """Enqueue one step."""
-        started = time.monotonic()
+        started, laps = time.monotonic(), Laps()
         admit_each(plan.new_rows, self._admit, self._table)
         rows = self._table.resolve(plan)
+        laps.end("prepare")
         hidden = self._states.compute(plan, rows, self._table)
+        laps.end("forward")
         pooled = self._pooler.pool(hidden, rows)
         params = [self._params[slot] for slot in rows.sample_slots]
         vectors = Pooled(self.model.vectors(pooled), params, self._info)
-        return Launched(plan.step, rows, Sampled(), started, vectors)
+        laps.end("sample")
+        return Launched(plan.step, rows, Sampled(), started, vectors, spent=laps.seconds)
 
     def _admit(self, row: NewRow) -> None:
         self._table.admit(row)
