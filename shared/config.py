@@ -142,6 +142,8 @@ class ProcessConfig(msgspec.Struct, frozen=True, kw_only=True):
     log_level: str = "INFO"
     epoch: int = 0
     """The number of this start, larger than all before; the workers of a group share one."""
+    accused: list[bytes] = []
+    """Of a scheduler: ids of the requests that were on trial when the last one died."""
 
     @property
     def peer(self) -> str:

@@ -42,6 +42,11 @@ STUCK_TOKEN = -3
 """In StepResult.token_ids: the request's constraints left no id; it must end with an error."""
 
 
+FURTHER = 2
+"""Tokens more than at a failure with which a request has shown that it was not the cause: a
+prompt's pass, and a step of decoding."""
+
+
 def first_number(epoch: int) -> int:
     """Where a scheduler begins to count."""
     return epoch << 32
@@ -117,8 +122,9 @@ class Submit(Message):
     its first sequence; 0 with the others, so that it is counted once. `pooling`: a vector is
     wanted, and no token.
 
-    Of a request that an earlier scheduler began: `output_ids` int32[outputs so far], and
-    `prompt_logprobs_end`, the prompt positions whose log-probabilities have arrived.
+    Of a request that an earlier scheduler began: `output_ids` int32[outputs so far],
+    `prompt_logprobs_end`, the prompt positions whose log-probabilities have arrived, and
+    `survived`, how many schedulers have died since it last got FURTHER.
     """
 
     request_id: bytes
@@ -134,6 +140,7 @@ class Submit(Message):
     tenant: str = ""
     until: Until = NO_HURRY
     quota: Quota | None = None
+    survived: int = 0
 
 
 class Abort(Message):

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from octavo.shared.messages import Finished, Submit, pack
+from octavo.shared.messages import FURTHER, Finished, Submit, pack
 from octavo.shared.text.logprobs import TokenLogprob
 
 ID_BYTES = 4
@@ -42,6 +42,8 @@ class Stream:
         """What the engine was asked; None: nothing."""
         self.traceparent = ""
         self._token_ids = array("i")
+        self._survived = self._safe_len = 0
+        """Schedulers that have died since it last got FURTHER, which it has at this length."""
         self.cached_tokens = 0
         self.prompt_logprobs: dict[int, TokenLogprob] = {}
         """By position in the prompt; the first token has none."""
@@ -61,10 +63,15 @@ class Stream:
         """The request as it stands: what is left of it is what has not arrived."""
         if self.submit is None:
             return None
+        if len(self._token_ids) >= self._safe_len:
+            self._survived = 0
+        self._survived += 1
+        self._safe_len = len(self._token_ids) + FURTHER
         return msgspec.structs.replace(
             self.submit,
             output_ids=pack(self._token_ids),
             prompt_logprobs_end=max(self.prompt_logprobs, default=-1) + 1,
+            survived=self._survived,
         )
 
     def add_token(self, token_id: int, logprob: TokenLogprob | None) -> None:

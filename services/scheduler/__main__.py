@@ -59,8 +59,14 @@ def _serve(
 ) -> None:
     engine_config = child.config.server.engine
     limits = Limits.of(child.config, joined.num_blocks)
-    epoch = child.config.epoch
-    scheduler = Scheduler(limits, fingerprint(engine_config), model_name(child.config), epoch=epoch)
+    scheduler = Scheduler(
+        limits,
+        fingerprint(engine_config),
+        model_name(child.config),
+        epoch=child.config.epoch,
+        accused=child.config.accused,
+        on_trial=child.trial,
+    )
     engine = Engine(scheduler, frontends, group)
     scheduler.metrics.own.start_seconds = joined.phases
     news: queue.SimpleQueue[bytes] = queue.SimpleQueue()

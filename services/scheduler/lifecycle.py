@@ -9,7 +9,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from octavo.services.scheduler.kv_blocks import KVBlocks
 from octavo.services.scheduler.limits import Limits
 from octavo.services.scheduler.metrics import Metrics
 from octavo.services.scheduler.outbox import Outbox
+from octavo.services.scheduler.quarantine import Quarantine
 from octavo.services.scheduler.quotas import Quotas, Refusal
 from octavo.services.scheduler.rations import Rations
 from octavo.services.scheduler.request import NO_SLOT, Request
@@ -29,6 +30,7 @@ from octavo.services.scheduler.tenants import Floats, Tenants
 from octavo.services.scheduler.trials import Trials
 from octavo.services.scheduler.waiting import WaitingQueue
 from octavo.shared.messages import Finished, FinishReason
+from octavo.shared.process import Trial
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +57,7 @@ class Lifecycle:
         metrics: Metrics,
         clock: Callable[[], float],
         last_number: int = 0,
+        accused: Collection[bytes] = (),
     ) -> None:
         self._fingerprint = fingerprint
         self.limits = limits
@@ -70,7 +73,10 @@ class Lifecycle:
         self.deadlines = Deadlines()
         self.waiting = WaitingQueue(self._standing, self._all_aged)
         self.gate = GrammarGate(last_number)
-        self.trials = Trials(self._length)
+        self.trials = Trials(self._length, accused)
+        self.quarantine = Quarantine()
+        self.on_trial: Callable[[Trial], None] = lambda trial: None
+        """Called before they run."""
         self.requests: dict[bytes, Request] = {}
         self.running: dict[int, Request] = {}
         self.filling: dict[int, Request] = {}
@@ -83,11 +89,11 @@ class Lifecycle:
         return len(self.waiting) + len(self.gate) + held
 
     def enqueue(self, request: Request, tenant: str = "") -> None:
-        self.requests[request.request_id] = request
         quota = request.quota
         request.tenant = self.tenants.join(tenant, 1.0 if quota is None else quota.weight)
         if quota is not None:
             self.quotas.join(quota, request.prompt_len, self.clock())
+        self.requests[request.request_id] = request
         self.deadlines.add(request, request.until)
         if not self.gate.must_wait(request):
             self._queue(request)
@@ -153,21 +159,38 @@ class Lifecycle:
         if self.trials.active:
             for request in self.waiting.take_all():
                 self._queue(request)
-        if convicted is not None:
-            error = "out_of_memory" if memory else "request_quarantined"
-            self.finish(convicted, "error", error=error)
+        if convicted is not None and memory:
+            self.finish(convicted, "error", error="out_of_memory")
+        elif convicted is not None:
+            self.convict(convicted)
+        self._tell_of_trials()
+
+    def convict(self, guilty: Request) -> None:
+        """End a request that does harm, and its like that have not shown that they do none."""
+        now = self.clock()
+        self.quarantine.add(guilty, now)
+        self.finish(guilty, "error", error="request_quarantined")
+        for one in list(self.requests.values()):
+            if self.trials.is_suspect(one) and self.quarantine.holds(one, now):
+                self.finish(one, "error", error="request_quarantined")
 
     def go_on_with_trials(self) -> None:
         """Once the group on trial is acquitted it makes room for the next, or for all."""
-        if not self.trials.is_decided():
+        trials = self.trials
+        if not (trials.on_trial or trials.active) or not trials.is_decided():
             return
-        acquitted, following = self.trials.go_on()
+        acquitted, following = trials.go_on()
+        self._tell_of_trials(sum(one.answered or not trials.is_suspect(one) for one in acquitted))
         for request in acquitted:
-            if request.slot != NO_SLOT and self.trials.active:
+            if request.slot != NO_SLOT and trials.active:
                 self.preempt(request)
         for request in following:
             if not self.gate.has(request):
                 self._queue(request)
+
+    def _tell_of_trials(self, num_acquitted: int = 0) -> None:
+        ids = [one.request_id for one in self.trials.on_trial]
+        self.on_trial(Trial(num_acquitted, ids))
 
     def _aged(self, request: Request) -> int:
         priority, arrival = np.array([request.priority, request.arrival_time], np.float64)[:, None]
@@ -205,19 +228,24 @@ class Lifecycle:
         if request.over:
             return
         request.over = True
-        self._leave(request, publish=error is None)
+        try:
+            if self.requests.pop(request.request_id, None) is not None:
+                self._forget(request, reason, sound=error is None)
+        finally:
+            told = self.refuse(request.peer, request.request_id, reason, stop_id, error, refusal)
+            told.admitted_time = request.admitted_time
+            told.first_token_time = request.first_token_time
+
+    def _forget(self, request: Request, reason: FinishReason, sound: bool) -> None:
+        self._leave(request, publish=sound)
         self.waiting.discard(request)
         for other in self.gate.leave(request):
             self._queue(other)
         self.trials.leave(request)
         tenant = self.tenants.name(request.tenant)
-        if self.requests.pop(request.request_id, None) is not None:
-            self.tenants.leave(request.tenant)
-            if request.quota is not None:
-                self.quotas.leave(request.quota, request.num_outputs)
-        finished = self.refuse(request.peer, request.request_id, reason, stop_id, error, refusal)
-        finished.admitted_time = request.admitted_time
-        finished.first_token_time = request.first_token_time
+        self.tenants.leave(request.tenant)
+        if request.quota is not None:
+            self.quotas.leave(request.quota, request.num_outputs)
         self.metrics.on_finish(request, reason, tenant)
 
     def refuse(

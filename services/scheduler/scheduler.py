@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 import msgspec
 
@@ -37,6 +37,7 @@ from octavo.shared.messages import (
     Submit,
     first_number,
 )
+from octavo.shared.process import Trial
 
 log = logging.getLogger(__name__)
 
@@ -51,11 +52,16 @@ class Scheduler:
         model_name: str = "",
         clock: Callable[[], float] = time.monotonic,
         epoch: int = 0,
+        accused: Collection[bytes] = (),
+        on_trial: Callable[[Trial], None] = lambda trial: None,
     ) -> None:
         self._epoch = epoch
         self._limits = limits
         self._metrics = Metrics(model_name, limits)
-        self._life = Lifecycle(limits, fingerprint, self._metrics, clock, first_number(epoch))
+        self._life = Lifecycle(
+            limits, fingerprint, self._metrics, clock, first_number(epoch), accused
+        )
+        self._life.on_trial = on_trial
         self._planner = Planner(self._life, first_number(epoch))
         self._updater = Updater(self._life)
         self._pace = Pace()
@@ -89,10 +95,19 @@ class Scheduler:
             life.refuse(peer, submit.request_id, error="internal_error")
             return
         self._serial += 1
+        with life.boundary(request):
+            self._take_in(request, submit)
+
+    def _take_in(self, request: Request, submit: Submit) -> None:
+        life, now = self._life, self._life.clock()
         if submit.output_ids:  # begun under another scheduler
-            request.first_token_time = request.token_time = self._life.clock()
+            request.first_token_time = request.token_time = now
+        if life.trials.is_convicted(request):
+            life.quarantine.add(request, now)
         if request.prompt_len > self._limits.longest_prompt:
-            life.refuse(peer, submit.request_id, error="too_long")
+            life.refuse(request.peer, request.request_id, error="too_long")
+        elif life.quarantine.holds(request, now):
+            life.refuse(request.peer, request.request_id, error="request_quarantined")
         else:
             life.enqueue(request, submit.tenant)
 
@@ -139,8 +154,7 @@ class Scheduler:
 
     def schedule(self) -> StepPlan | None:
         """The next plan, which must be sent to the workers; None when there is nothing to do."""
-        if self._life.trials.active:
-            self._life.go_on_with_trials()
+        self._life.go_on_with_trials()
         if not self._life.flights:
             self._began = self._life.clock()
         return self._planner.plan()

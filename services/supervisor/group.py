@@ -7,7 +7,7 @@ import logging
 import selectors
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,7 +70,9 @@ class Plan:
     model: ModelInfo
     log_level: str
 
-    def process(self, role: Role, index: int, epoch: int | None = None) -> ProcessConfig:
+    def process(
+        self, role: Role, index: int, epoch: int | None = None, accused: Sequence[bytes] = ()
+    ) -> ProcessConfig:
         return ProcessConfig(
             epoch=next(EPOCHS) if epoch is None else epoch,
             role=role,
@@ -79,6 +81,7 @@ class Plan:
             server=self.server if role == "frontend" else without_keys(self.server),
             model=self.model,
             log_level=self.log_level,
+            accused=list(accused),
         )
 
 

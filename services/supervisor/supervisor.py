@@ -19,7 +19,8 @@ from octavo.services.supervisor.admin import AdminSocket, Handler, default_path
 from octavo.services.supervisor.children import Spawner
 from octavo.services.supervisor.group import Group, Plan, private_directory
 from octavo.services.supervisor.progress import Progress
-from octavo.services.supervisor.recovery import CrashLoop, Recovery
+from octavo.services.supervisor.recovery import Recovery
+from octavo.services.supervisor.restart_budget import CrashLoop
 from octavo.services.supervisor.signals import StopRequested, StopSignals
 from octavo.services.supervisor.systemd import Notifier
 from octavo.shared.config import ModelInfo, ServerConfig
