@@ -350,7 +350,8 @@ class Outputs(Message):
 
     `request_ids` bytes[16 n] and `token_ids` int32[n]: one new token each.
     `logprob_rows` int32[m] index them; `logprobs` are theirs. `started` and `finished` may name
-    requests without a new token here.
+    requests without a new token here. `admitted`: ids of those that run now, and had to by a
+    certain time.
     """
 
     request_ids: bytes = b""
@@ -361,6 +362,7 @@ class Outputs(Message):
     started: list[Started] = []
     finished: list[Finished] = []
     pooled: list[PooledOutput] = []
+    admitted: list[bytes] = []
 
 
 class EngineStats(Message):

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from octavo.shared.messages import FURTHER, Finished, Submit, pack
+from octavo.shared.messages import FURTHER, Finished, Submit, Until, pack
 from octavo.shared.text.logprobs import TokenLogprob
 
 ID_BYTES = 4
@@ -44,6 +44,8 @@ class Stream:
         self._token_ids = array("i")
         self._survived = self._safe_len = 0
         """Schedulers that have died since it last got FURTHER, which it has at this length."""
+        self.admitted = False
+        """It has run, so that its time in the queue is over."""
         self.cached_tokens = 0
         self.prompt_logprobs: dict[int, TokenLogprob] = {}
         """By position in the prompt; the first token has none."""
@@ -72,7 +74,14 @@ class Stream:
             output_ids=pack(self._token_ids),
             prompt_logprobs_end=max(self.prompt_logprobs, default=-1) + 1,
             survived=self._survived,
+            until=self._until(self.submit.until),
         )
+
+    def _until(self, until: Until) -> Until:
+        """What has been reached in time is not to be reached again."""
+        if self._token_ids:
+            return Until(end=until.end)
+        return msgspec.structs.replace(until, queue=0.0) if self.admitted else until
 
     def add_token(self, token_id: int, logprob: TokenLogprob | None) -> None:
         if self.inbox.first_at is None:

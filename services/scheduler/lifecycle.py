@@ -123,6 +123,8 @@ class Lifecycle:
         if request.cached_tokens is None:
             request.cached_tokens = num_cached
             request.admitted_time = self.clock()
+            if request.until.queue:
+                self.outbox.to(request.peer).admitted.append(request.request_id)
             if self.limits.prefix_caching:
                 self.metrics.on_lookup(request.prompt_len, num_cached)
         return slot
