@@ -106,10 +106,11 @@ class Lifecycle:
     def on_grammar(self, number: int, failed: bool) -> None:
         """The workers have compiled a grammar, or could not."""
         for request in self.gate.opened(number, failed):
-            if failed:
-                self.finish(request, "error", error="internal_error")
-            else:
-                self._queue(request)
+            with self.boundary(request):
+                if failed:
+                    self.finish(request, "error", error="internal_error")
+                else:
+                    self._queue(request)
 
     def admit(self, request: Request, hits: list[int]) -> int:
         """A waiting request takes a slot and all blocks that it needs by now; returns the slot."""
@@ -131,10 +132,11 @@ class Lifecycle:
 
     def preempt(self, request: Request) -> None:
         """Back to the queue. Its tokens stay; what is cached of its blocks may be found again."""
-        self._leave(request)
-        request.num_preemptions += 1
-        self._queue(request)
-        self.metrics.on_preemption()
+        with self.boundary(request):
+            self._leave(request)
+            request.num_preemptions += 1
+            self._queue(request)
+            self.metrics.on_preemption()
 
     def riders(self, flight: Flight) -> list[Request]:
         """The requests of a plan in flight, without those that have ended since."""
@@ -150,8 +152,9 @@ class Lifecycle:
         """
         self.flights.clear()
         for request in list(self.running.values()):
-            self._leave(request, publish=False)
-            self.waiting.add(request)
+            with self.boundary(request):
+                self._leave(request, publish=False)
+                self.waiting.add(request)
         for request in self.requests.values():
             request.pending = 0
         self.kv = KVBlocks(self.limits, self._fingerprint)
@@ -187,8 +190,9 @@ class Lifecycle:
             if request.slot != NO_SLOT and trials.active:
                 self.preempt(request)
         for request in following:
-            if not self.gate.has(request):
-                self._queue(request)
+            with self.boundary(request):
+                if not self.gate.has(request):
+                    self._queue(request)
 
     def _tell_of_trials(self, num_acquitted: int = 0) -> None:
         ids = [one.request_id for one in self.trials.on_trial]
@@ -200,9 +204,10 @@ class Lifecycle:
 
     def grow(self, request: Request) -> int:
         """One more block for a running request; returns it."""
+        block = self.kv.grow(request)
         self.slots.capacity[request.slot] += self.limits.block_size
         self.tenants.seat(request.tenant, 0, 1)
-        return self.kv.grow(request)
+        return block
 
     def _standing(self, tenants: Longs) -> Floats:
         """Tenants are served in the order of this: who has had least, then who has fewest slots."""
@@ -290,6 +295,7 @@ class Lifecycle:
         after the last write on behalf of this request.
         """
         if (slot := request.slot) == NO_SLOT:
+            self.kv.release(request)  # none, but where an admission came to grief
             return
         for flight in self.flights:
             flight.vacate(request)
@@ -302,6 +308,8 @@ class Lifecycle:
         self.tenants.seat(request.tenant, -1, -len(request.block_ids))
         self.filling.pop(slot, None)
         slots.vacate(request)
-        if publish:
-            self.kv.publish_outputs(request, request.token_ids[:num_sound])
-        self.kv.release(request)
+        try:
+            if publish:
+                self.kv.publish_outputs(request, request.token_ids[:num_sound])
+        finally:
+            self.kv.release(request)

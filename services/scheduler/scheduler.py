@@ -80,15 +80,9 @@ class Scheduler:
         life = self._life
         if submit.request_id in life.requests:
             return  # sent to the scheduler before this one, and again when this one had come
-        if (bound := self._full(submit)) is not None:
-            self._metrics.on_rejection(bound)
-            life.refuse(peer, submit.request_id, error="overloaded")
-            return
-        if (refusal := self._over_quota(submit)) is not None:
-            self._metrics.on_rejection("quota")
-            life.refuse(peer, submit.request_id, error="rate_limited", refusal=refusal)
-            return
         try:
+            if self._is_turned_away(peer, submit):
+                return
             request = Request.of(peer, submit, self._serial, self._limits)
         except Exception as error:
             log.error("request %s is malformed: %s", submit.request_id.hex(), error)
@@ -97,6 +91,18 @@ class Scheduler:
         self._serial += 1
         with life.boundary(request):
             self._take_in(request, submit)
+
+    def _is_turned_away(self, peer: bytes, submit: Submit) -> bool:
+        """Say so if a bound of the server, or of its key, leaves no room for it."""
+        if (bound := self._full(submit)) is not None:
+            self._metrics.on_rejection(bound)
+            self._life.refuse(peer, submit.request_id, error="overloaded")
+            return True
+        if (refusal := self._over_quota(submit)) is not None:
+            self._metrics.on_rejection("quota")
+            self._life.refuse(peer, submit.request_id, error="rate_limited", refusal=refusal)
+            return True
+        return False
 
     def _take_in(self, request: Request, submit: Submit) -> None:
         life, now = self._life, self._life.clock()
@@ -187,10 +193,16 @@ class Scheduler:
         life.replay([rider for flight in life.flights for rider in life.riders(flight)], died=True)
         self._metrics.own.add("replayed_requests", "workers", running)
 
-    def fail(self, failed: StepFailed) -> None:
-        """A plan could not be computed: what runs begins again, those of the plan on trial."""
+    def _is_awaited(self, step: int) -> bool:
+        """Whether it is the oldest plan in flight, of which the workers speak next."""
         flights = self._life.flights
-        accused = self._life.riders(flights[0]) if flights else []
+        return bool(flights) and flights[0].step == step
+
+    def fail(self, failed: StepFailed) -> None:
+        """A plan could not be computed: what runs begins again, those of the plan on trial. Of one
+        that is not awaited, an earlier scheduler's, none of ours is to blame."""
+        awaited = self._is_awaited(failed.step)
+        accused = self._life.riders(self._life.flights[0]) if awaited else []
         log.warning("a step of %d requests failed", len(accused))
         self._life.replay(accused, died=False, memory=failed.memory)
         self._metrics.own.add("failed_steps")
@@ -201,11 +213,10 @@ class Scheduler:
 
         A result of no such plan is one of workers, or to a scheduler, that are no more.
         """
-        flights = self._life.flights
-        if not flights or flights[0].step != result.step:
+        if not self._is_awaited(result.step):
             log.warning("a late result of step %d is dropped", result.step)
             return []
-        flight = flights.popleft()
+        flight = self._life.flights.popleft()
         if len(flight.slots) * 4 != len(result.token_ids):
             raise RuntimeError(f"the result of step {result.step} has another number of rows")
         self._began = self._life.clock()

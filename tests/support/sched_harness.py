@@ -93,6 +93,7 @@ class Record:
     finished: Finished | None = None
     finished_at: float = 0.0
     vector: list[float] | None = None
+    admitted: bool = False
     survived: int = 0
     safe_len: int = 0
 
@@ -107,11 +108,17 @@ class Record:
             self.survived = 0
         self.survived += 1
         self.safe_len = len(self.token_ids) + FURTHER
+        until = self.submit.until
+        if self.admitted or self.token_ids:
+            until = msgspec.structs.replace(until, queue=0.0)
+        if self.token_ids:
+            until = msgspec.structs.replace(until, first_token=0.0)
         return msgspec.structs.replace(
             self.submit,
             output_ids=pack(self.token_ids),
             prompt_logprobs_end=positions,
             survived=self.survived,
+            until=until,
         )
 
 
@@ -284,7 +291,8 @@ class Harness:
         return plan is not None
 
     def _is_deadly(self, plan: StepPlan) -> bool:
-        riders = (self.life.running[slot] for slot in unpack(plan.slots).tolist())
+        running = self.life.running
+        riders = (running[slot] for slot in unpack(plan.slots).tolist() if slot in running)
         return any(self.deadly & set(one.token_ids[: one.prompt_len].tolist()) for one in riders)
 
     def backlog(self) -> int:
@@ -368,6 +376,8 @@ class Harness:
             self._read_one(peer, message)
 
     def _read_one(self, peer: bytes, message: Outputs) -> None:
+        for one in message.admitted:
+            self.records[one].admitted = True
         for started in message.started:
             record = self.records[started.request_id]
             assert record.cached_tokens is None and not record.token_ids
@@ -385,7 +395,7 @@ class Harness:
             record = self.records[ids[16 * index : 16 * index + 16]]
             assert logprobs.get(index) == (token if record.wants_logprobs else None)
             assert record.peer == peer and record.finished is None
-            assert record.cached_tokens is not None
+            assert record.cached_tokens is not None or self._fails_in(message, record)
             record.token_ids.append(token)
         for pooled in message.pooled:
             record = self.records[pooled.request_id]
@@ -395,6 +405,10 @@ class Harness:
             record = self.records[finished.request_id]
             assert record.peer == peer and record.finished is None
             record.finished, record.finished_at = finished, self.now
+
+    def _fails_in(self, message: Outputs, record: Record) -> bool:
+        ends = (one for one in message.finished if one.request_id == record.submit.request_id)
+        return any(end.error == "internal_error" for end in ends)
 
     def check(self) -> None:
         """Every block is free or owned as often as counted; every slot has one request."""
