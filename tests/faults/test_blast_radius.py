@@ -130,6 +130,21 @@ def test_a_request_that_kills_is_quarantined(
     before.check()
 
 
+def test_a_request_that_kills_the_scheduler_is_quarantined(
+    faulty: Callable[..., Server], reference: list[Seen]
+) -> None:
+    server = faulty("scheduler")
+    before, curse = Footprint(server), Curse(server)
+    seen = Streams(server.url, 16, TOKENS).run(curse, at=0.3)
+    curse.join()
+    assert curse.status == 500 and curse.body["error"]["code"] == "request_quarantined"
+    deaths = sum("scheduler-0 was killed" in line for line in server.lines)
+    report("scheduler-quarantine", deaths, 4, 16)
+    assert deaths <= 4
+    assert outcomes(seen) == outcomes(reference[:16])
+    before.check()
+
+
 @pytest.mark.slow
 def test_several_requests_that_kill_do_not_end_the_server(
     faulty: Callable[..., Server], reference: list[Seen]
