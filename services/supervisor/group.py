@@ -27,8 +27,8 @@ log = logging.getLogger(__name__)
 Role = Literal["frontend", "scheduler", "worker"]
 LONGEST_DIRECTORY = 80
 """An ipc:// path may have 107 bytes with the socket's name."""
-
-
+WATCH_INTERVAL = 1.0
+"""Seconds."""
 EPOCHS = itertools.count(1)
 
 
@@ -191,15 +191,24 @@ class Group:
         for child in self.of(role):
             child.tell(line)
 
-    def stop(self, role: Role, patience: float, hurry: Callable[[], bool] = lambda: False) -> None:
+    def stop(
+        self,
+        role: Role,
+        patience: float,
+        hurry: Callable[[], bool] = lambda: False,
+        handle: Callable[[list[Event]], None] = lambda events: None,
+    ) -> None:
         """SIGTERM to the children of `role`, SIGKILL to those alive `patience` seconds later.
 
-        `hurry` is asked after each wait; when true, patience ends.
+        `hurry` is asked after each wait; when true, patience ends. `handle` is given what happens
+        meanwhile, to whomever, and called at least every WATCH_INTERVAL.
         """
+        for child in self.of(role):
+            child.doomed = True
         self.signal(role, signal.SIGTERM)
         deadline = time.monotonic() + patience
         while self.of(role) and not hurry() and (left := deadline - time.monotonic()) > 0:
-            self.wait(left)
+            handle(self.wait(min(left, WATCH_INTERVAL)))
         for child in self.of(role):
             log.warning("%s did not stop, killing it", child.name)
         self.kill(role)
