@@ -120,7 +120,8 @@ class Submit(Message):
     prefix caches. `tenant`: whose it is; tenants share what there is. `until`: when it is of no
     use any more. `quota`: of the API key it came with. `num_choices`: n of the request, said with
     its first sequence; 0 with the others, so that it is counted once. `pooling`: a vector is
-    wanted, and no token.
+    wanted, and no token. `goes_on`: a later step of what has been taken in, which no bound turns
+    away, and which is not counted again.
 
     Of a request that an earlier scheduler began: `output_ids` int32[outputs so far],
     `prompt_logprobs_end`, the prompt positions whose log-probabilities have arrived, and
@@ -141,6 +142,7 @@ class Submit(Message):
     until: Until = NO_HURRY
     quota: Quota | None = None
     survived: int = 0
+    goes_on: bool = False
 
 
 class Abort(Message):

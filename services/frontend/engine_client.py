@@ -79,7 +79,7 @@ class EngineClient:
         self._sending: set[asyncio.Task[None]] = set()
         self.http = HttpCounter()
         self.stats: EngineStats | None = None
-        self.closing = False
+        self.closing = self._closed = False
         self.seen = asyncio.Event()
         """Set once the engine has reported for the first time."""
 
@@ -135,7 +135,8 @@ class EngineClient:
         """Start n sequences for each (prompt ids, parameters); choices of a prompt stay together.
 
         Choice i's seed is derived from the request's seed and i alone, or drawn afresh where the
-        request has none. Raises EngineDead when nobody would answer.
+        request has none. Raises EngineDead when nobody would answer; what goes on waits, as all
+        that is in flight does.
         """
         submits = [
             Submit(
@@ -148,7 +149,8 @@ class EngineClient:
                 tenant=terms.tenant,
                 until=terms.until,
                 quota=terms.quota,
-                num_choices=sampling.n if choice == 0 else 0,
+                num_choices=0 if choice or terms.goes_on else sampling.n,
+                goes_on=terms.goes_on,
             )
             for ids, sampling in prompts
             for choice in range(sampling.n)
@@ -176,9 +178,10 @@ class EngineClient:
         return await self._start(submits, terms.traceparent)
 
     async def _start(self, submits: Sequence[Submit], traceparent: str) -> Inbox:
-        if self.closing:
+        goes_on = submits[0].goes_on
+        if self._closed or (self.closing and not goes_on):
             raise EngineDead("The server is shutting down.")
-        if not self.healthy:
+        if not (self.healthy or goes_on):
             raise EngineDead("The engine is not running.")
         inbox = Inbox([submit.request_id for submit in submits])
         for stream, submit in zip(inbox.streams, submits, strict=True):
@@ -217,7 +220,7 @@ class EngineClient:
 
     def close(self, message: str) -> None:
         """End every live request with an error and take no more."""
-        self.closing = True
+        self.closing = self._closed = True
         self._fail_all(message)
 
     async def drained(self) -> None:

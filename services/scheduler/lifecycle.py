@@ -88,11 +88,12 @@ class Lifecycle:
         held = sum(not self.gate.has(one) for one in self.trials.held())
         return len(self.waiting) + len(self.gate) + held
 
-    def enqueue(self, request: Request, tenant: str = "") -> None:
+    def enqueue(self, request: Request, tenant: str = "", anew: bool = True) -> None:
+        """`anew`: it is one more request of its key."""
         quota = request.quota
         request.tenant = self.tenants.join(tenant, 1.0 if quota is None else quota.weight)
         if quota is not None:
-            self.quotas.join(quota, request.prompt_len, self.clock())
+            self.quotas.join(quota, request.prompt_len, self.clock(), anew)
         self.requests[request.request_id] = request
         self.deadlines.add(request, request.until)
         if not self.gate.must_wait(request):

@@ -94,6 +94,8 @@ class Scheduler:
 
     def _is_turned_away(self, peer: bytes, submit: Submit) -> bool:
         """Say so if a bound of the server, or of its key, leaves no room for it."""
+        if submit.goes_on:
+            return False
         if (bound := self._full(submit)) is not None:
             self._metrics.on_rejection(bound)
             self._life.refuse(peer, submit.request_id, error="overloaded")
@@ -115,7 +117,7 @@ class Scheduler:
         elif life.quarantine.holds(request, now):
             life.refuse(request.peer, request.request_id, error="request_quarantined")
         else:
-            life.enqueue(request, submit.tenant)
+            life.enqueue(request, submit.tenant, anew=not submit.goes_on)
 
     def _full(self, submit: Submit) -> str | None:
         """Which bound a new request is over; one that was begun elsewhere is over none."""

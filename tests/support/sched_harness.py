@@ -67,7 +67,16 @@ def request_id(number: int) -> bytes:
 
 def submit_of(number: int, prompt: list[int], **fields: object) -> Submit:
     """Fields of Submit by their names; everything else goes to SamplingParams."""
-    names = ("priority", "cache_salt", "num_choices", "pooling", "tenant", "until", "quota")
+    names = (
+        "priority",
+        "cache_salt",
+        "num_choices",
+        "pooling",
+        "tenant",
+        "until",
+        "quota",
+        "goes_on",
+    )
     own = {name: fields.pop(name) for name in names if name in fields}
     arrival = fields.pop("arrival_time", float(number))
     params = SamplingParams(**{"max_tokens": 5, **fields})  # type: ignore[arg-type]
