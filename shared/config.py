@@ -149,6 +149,8 @@ class ProcessConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The number of this start, larger than all before; the workers of a group share one."""
     restarts: dict[str, int] = {}
     """How often processes of each role had been started again by then."""
+    accused: list[bytes] = []
+    """Of a scheduler: ids of the requests that were on trial when the last one died."""
 
     @property
     def peer(self) -> str:

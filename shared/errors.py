@@ -100,6 +100,12 @@ class RateLimited(RequestError):
         self.retry_after = retry_after
 
 
+HOPELESS = frozenset(
+    {"request_quarantined", "numerical_error", "out_of_memory", "deadline_exceeded"}
+)
+"""Codes of what fails again when it is tried again at once, at some cost to others."""
+
+
 class ServerError(OctavoError):
     status = 500
     type = "server_error"
@@ -109,6 +115,13 @@ class ServerError(OctavoError):
         super().__init__(message)
         self.param = None
         self.code = code or type(self).code
+
+    @property
+    def worth_retrying(self) -> bool | None:
+        """None: who knows."""
+        if self.code in HOPELESS:
+            return False
+        return True if self.status == 503 else None
 
 
 class Overloaded(ServerError):

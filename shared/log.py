@@ -33,6 +33,17 @@ def formatter(process: str, form: str) -> logging.Formatter:
     return logging.Formatter(f"%(asctime)s {process} %(levelname)s %(message)s", "%H:%M:%S")
 
 
+def place(error: BaseException) -> str:
+    """An error's kind, and where it came from. Not its text, in which a prompt may be quoted."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return type(error).__name__
+    file = os.path.basename(trace.tb_frame.f_code.co_filename)
+    return f"{type(error).__name__} in {file}:{trace.tb_lineno}"
+
+
 class JsonFormatter(logging.Formatter):
     """One object a line; a traceback stands in `exception`."""
 

@@ -45,6 +45,11 @@ BROKEN_TOKEN = -4
 """In StepResult.token_ids: the worker could not take the request in; it must end with an error."""
 
 
+FURTHER = 2
+"""Tokens more than at a failure with which a request has shown that it was not the cause: a
+prompt's pass, and a step of decoding."""
+
+
 def first_number(epoch: int) -> int:
     """Where a scheduler begins to count."""
     return epoch << 32
@@ -130,10 +135,12 @@ class Submit(Message):
     prefix caches. `tenant`: whose it is; tenants share what there is. `until`: when it is of no
     use any more. `quota`: of the API key it came with. `num_choices`: n of the request, said with
     its first sequence; 0 with the others, so that it is counted once. `parent`: the first
-    sequence's id, where n is not 1. `pooling`: a vector is wanted, and no token.
+    sequence's id, where n is not 1. `pooling`: a vector is wanted, and no token. `goes_on`: a later
+    step of what has been taken in, which no bound turns away, and which is not counted again.
 
     Of a request that an earlier scheduler began: `output_ids` int32[outputs so far],
-    `prompt_logprobs_end`, the prompt positions whose log-probabilities have arrived, and `begun`.
+    `prompt_logprobs_end`, the prompt positions whose log-probabilities have arrived, `begun`, and
+    `survived`, how many schedulers have died since it last got FURTHER.
     """
 
     request_id: bytes
@@ -151,6 +158,8 @@ class Submit(Message):
     quota: Quota | None = None
     begun: Begun = NOT_BEGUN
     parent: bytes = b""
+    survived: int = 0
+    goes_on: bool = False
 
 
 class Abort(Message):
@@ -366,7 +375,8 @@ class Outputs(Message):
 
     `request_ids` bytes[16 n] and `token_ids` int32[n]: one new token each.
     `logprob_rows` int32[m] index them; `logprobs` are theirs. `started` and `finished` may name
-    requests without a new token here.
+    requests without a new token here. `admitted`: ids of those that run now, and had to by a
+    certain time.
     """
 
     request_ids: bytes = b""
@@ -377,6 +387,7 @@ class Outputs(Message):
     started: list[Started] = []
     finished: list[Finished] = []
     pooled: list[PooledOutput] = []
+    admitted: list[bytes] = []
 
 
 class EngineStats(Message):

@@ -3,7 +3,7 @@
 A child inherits two pipes. On *control* it reads its `ProcessConfig` as one line of JSON, later
 "go" when all are ready, and news of the others ("lost workers"); end of file there means that the
 parent is gone. On *status* it writes one JSON line per event: loading(done, total), ready(info),
-alive (once a second, by the loop whose standstill would matter), failed(exit_code, message).
+alive (once a second, by the loop whose standstill would matter), trial, failed(exit_code, message).
 """
 
 from __future__ import annotations
@@ -43,11 +43,19 @@ RETIRE = signal.SIGUSR2
 log = logging.getLogger(__name__)
 
 
+class Trial(msgspec.Struct):
+    """A scheduler's word on which requests may be the death of a process (its `trials`): how many
+    have just shown that they are not, and the ids of those that are about to run."""
+
+    num_acquitted: int
+    accused: list[bytes]
+
+
 class Status(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One line on the status pipe."""
 
     state: str
-    """loading | ready | alive | failed"""
+    """loading | ready | alive | trial | failed"""
     phase: str = ""
     """loading: what is going on ("weights", "graphs")."""
     done: int = 0
@@ -57,6 +65,7 @@ class Status(msgspec.Struct, kw_only=True, omit_defaults=True):
     """ready: facts for the ready line (num_blocks, block_size, ...)."""
     exit_code: int = 1
     message: str = ""
+    trial: Trial | None = None
 
 
 class Child:
@@ -86,6 +95,10 @@ class Child:
         if now >= self._alive_due and select.select([], [self._status], [], 0)[1]:
             self._alive_due = now + ALIVE_INTERVAL
             self._report(Status(state="alive"))
+
+    def trial(self, trial: Trial) -> None:
+        """Said before they run, so that it is known if they do not survive it."""
+        self._report(Status(state="trial", trial=trial))
 
     def failed(self, error: BaseException) -> int:
         """Report why the start failed; returns the exit code."""

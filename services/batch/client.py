@@ -74,11 +74,15 @@ async def _post(client: httpx.AsyncClient, job: Job, request_id: str) -> httpx.R
             if last:
                 raise ServerGone("the server cannot be reached any more") from error
         else:
-            if last or response.status_code not in BUSY:
+            if last or response.status_code not in BUSY or _is_hopeless(response):
                 return response
             wait = _asked_wait(response) or wait
         await asyncio.sleep(wait)
     raise ServerGone("unreachable")
+
+
+def _is_hopeless(response: httpx.Response) -> bool:
+    return bool(response.headers.get("x-should-retry") == "false")
 
 
 def _asked_wait(response: httpx.Response) -> float | None:

@@ -92,27 +92,38 @@ class BeamSearch:
         self._terms = terms
 
     async def run(self, jobs: Sequence[tuple[Prompt, SamplingParams]]) -> Generation:
-        """A finished generation: each prompt's n best outputs, best first."""
-        found = [await self._search(prompt, sampling) for prompt, sampling in jobs]
-        cached = [tokens for _, tokens in found]
-        inbox = Inbox([b""] * sum(len(beams) for beams, _ in found))
-        generation = Generation(self._engine, inbox, self._tokenizer, jobs)
+        """A finished generation: each prompt's n best outputs, best first.
+
+        The first step is that of all prompts, which are so taken in, or turned away, as one
+        request. From then on no bound ends it.
+        """
         width = jobs[0][1].n
+        openings, cached = await self._step([prompt for prompt, _ in jobs], 2 * width)
+        self._terms = self._terms.taken_in()
+        found = [
+            await self._search(prompt, sampling, opening)
+            for (prompt, sampling), opening in zip(jobs, openings, strict=True)
+        ]
+        inbox = Inbox([b""] * sum(len(beams) for beams in found))
+        generation = Generation(self._engine, inbox, self._tokenizer, jobs)
         for i, tokens in enumerate(cached):
             inbox.streams[i * width].cached_tokens = tokens
-        for index, beam in enumerate(beam for beams, _ in found for beam in beams):
+        for index, beam in enumerate(beam for beams in found for beam in beams):
             reason, stop_id = ("stop", beam.ids[-1]) if beam.finished else ("length", None)
             end = Finished(request_id=b"", reason=reason, stop_id=stop_id)  # type: ignore[arg-type]
             generation.settle(index, beam.ids, end)
         return generation
 
-    async def _search(self, prompt: Prompt, sampling: SamplingParams) -> tuple[list[Beam], int]:
-        """The n best beams of one prompt, and how many of its tokens were cached."""
+    async def _search(
+        self, prompt: Prompt, sampling: SamplingParams, opening: TokenLogprob
+    ) -> list[Beam]:
+        """The n best beams of one prompt, behind which `opening` may follow."""
         width, stop_ids = sampling.n, sampling.stop_ids
-        beams, done, cached = [Beam()], list[Beam](), 0
+        beams, done, tops = [Beam()], list[Beam](), [opening]
         for length in range(sampling.max_tokens or 1):
-            tops, tokens = await self._step(prompt, beams, 2 * width)
-            cached = tokens if length == 0 else cached
+            if length > 0:
+                behind = [Prompt([*prompt.ids, *beam.ids]) for beam in beams]
+                tops, _ = await self._step(behind, 2 * width)
             grown = [
                 beam.with_token(token_id, logprob, token_id in stop_ids)
                 for beam, entry in zip(beams, tops, strict=True)
@@ -122,21 +133,22 @@ class BeamSearch:
             beams = self._best((beam for beam in grown if not beam.finished), width)
             if len(done) == width and self._score(beams[0]) <= self._score(done[-1]):
                 break
-        return self._best([*done, *beams], width), cached
+        return self._best([*done, *beams], width)
 
     async def _step(
-        self, prompt: Prompt, beams: Sequence[Beam], k: int
-    ) -> tuple[list[TokenLogprob], int]:
-        """What may follow each beam; and the first one's cached tokens."""
+        self, prompts: Sequence[Prompt], k: int
+    ) -> tuple[list[TokenLogprob], list[int]]:
+        """What may follow each prompt; and how many of its tokens were cached."""
         sampling = SamplingParams(temperature=0.0, max_tokens=1, logprobs=k)
-        jobs = [(Prompt([*prompt.ids, *beam.ids]), sampling) for beam in beams]
+        jobs = [(prompt, sampling) for prompt in prompts]
         inbox = await self._engine.submit(
-            [(job.ids, sampling) for job, sampling in jobs], self._terms
+            [(prompt.ids, sampling) for prompt in prompts], self._terms
         )
         step = Generation(self._engine, inbox, self._tokenizer, jobs)
         async with step.attended(self._receive):
             await step.run()
-        return [output.logprobs[0] for output in step.outputs], inbox.streams[0].cached_tokens
+        cached = [stream.cached_tokens for stream in inbox.streams]
+        return [output.logprobs[0] for output in step.outputs], cached
 
     def _best(self, beams: Iterable[Beam], width: int) -> list[Beam]:
         return sorted(beams, key=self._score, reverse=True)[:width]

@@ -73,6 +73,8 @@ def error_response(error: OctavoError, path: str = "") -> Response:
     response = json_response(body, status)
     if isinstance(error, Overloaded | EngineDead | RateLimited):
         response.headers["Retry-After"] = str(error.retry_after)
+    if isinstance(error, ServerError) and error.worth_retrying is not None:
+        response.headers["X-Should-Retry"] = "true" if error.worth_retrying else "false"
     if isinstance(error, BodyTooLarge):
         response.headers["Connection"] = "close"
     return response

@@ -1,6 +1,6 @@
 """EngineClient: the frontend's end of the line to the scheduler.
 
-`submit` and `abort` go out; `run` takes Outputs apart and fills each request's Inbox. Request
+`submit` and `abort` go out; `run` has what comes in delivered to each request's Inbox. Request
 ids on the wire are our own random 128 bits, never a client's. A scheduler that was started anew
 is sent every live request again, with the tokens that have arrived: the streams go on.
 """
@@ -16,6 +16,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Literal, Protocol
 
 from octavo.services.frontend import access
+from octavo.services.frontend.delivery import Delivery
 from octavo.services.frontend.http_counts import HttpCounter
 from octavo.services.frontend.inbox import Inbox, Stream
 from octavo.services.frontend.terms import Terms
@@ -36,11 +37,9 @@ from octavo.shared.messages import (
     ToFrontend,
     ToScheduler,
     pack,
-    unpack,
 )
 from octavo.shared.pooling import PoolingParams
 from octavo.shared.sampling import SamplingParams
-from octavo.shared.text.logprobs import unpack_logprobs
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +47,8 @@ HEALTHY_SECONDS = 5.0
 """The scheduler reports every second; silent for longer than this, the engine is not healthy."""
 DEAD_SECONDS = 60.0
 """Silent for longer than this, it is dead and its requests end."""
+GRACE_SECONDS = 1.0
+"""How long after its deadline a request ends without the engine's word."""
 HELLO_INTERVAL = 1.0
 METRICS_TIMEOUT = 2.0
 NOTHING_SAMPLED = SamplingParams(temperature=0.0, max_tokens=1)
@@ -73,17 +74,15 @@ class EngineClient:
         self._dead_seconds = dead_seconds
         self._epoch: int | None = None
         self._live: dict[bytes, Stream] = {}
-        self._told: dict[Inbox, None] = {}
-        """Inboxes with news that their readers have not been told of."""
+        self._delivery = Delivery(self._live, self._end)
         self._queries: dict[int, asyncio.Future[bytes]] = {}
         self._num_queries = 0
         self._last_seen: float | None = None
         self._last_outputs = 0.0
         self._sending: set[asyncio.Task[None]] = set()
         self.http = HttpCounter()
-        self.tracer: Tracer | None = None
         self.stats: EngineStats | None = None
-        self.closing = False
+        self.closing = self._closed = False
         self.seen = asyncio.Event()
         """Set once the engine has reported for the first time."""
 
@@ -111,6 +110,15 @@ class EngineClient:
         """Sequences of this frontend that the engine still works on."""
         return len(self._live)
 
+    @property
+    def tracer(self) -> Tracer | None:
+        """Told of each sequence's end."""
+        return self._delivery.tracer
+
+    @tracer.setter
+    def tracer(self, tracer: Tracer | None) -> None:
+        self._delivery.tracer = tracer
+
     async def run(self) -> None:
         """Say hello and take in what the engine sends, until cancelled."""
         watchdog = asyncio.create_task(self._watch())
@@ -130,7 +138,8 @@ class EngineClient:
         """Start n sequences for each (prompt ids, parameters); choices of a prompt stay together.
 
         Choice i's seed is derived from the request's seed and i alone, or drawn afresh where the
-        request has none. Raises EngineDead when nobody would answer.
+        request has none. Raises EngineDead when nobody would answer; what goes on waits, as all
+        that is in flight does.
         """
         arrival = access.arrival()
         submits: list[Submit] = []
@@ -147,8 +156,9 @@ class EngineClient:
                     tenant=terms.tenant,
                     until=terms.until,
                     quota=terms.quota,
-                    num_choices=sampling.n if choice == 0 else 0,
+                    num_choices=0 if choice or terms.goes_on else sampling.n,
                     parent=names[0] if sampling.n > 1 else b"",
+                    goes_on=terms.goes_on,
                 )
                 for choice, name in enumerate(names)
             ]
@@ -176,9 +186,10 @@ class EngineClient:
         return await self._start(submits, terms.traceparent)
 
     async def _start(self, submits: Sequence[Submit], traceparent: str) -> Inbox:
-        if self.closing:
+        goes_on = submits[0].goes_on
+        if self._closed or (self.closing and not goes_on):
             raise EngineDead("The server is shutting down.")
-        if not self.healthy:
+        if not (self.healthy or goes_on):
             raise EngineDead("The engine is not running.")
         inbox = Inbox([submit.request_id for submit in submits])
         for stream, submit in zip(inbox.streams, submits, strict=True):
@@ -222,7 +233,7 @@ class EngineClient:
 
     def close(self, message: str) -> None:
         """End every live request with an error and take no more."""
-        self.closing = True
+        self.closing = self._closed = True
         self._fail_all(message)
 
     async def drained(self) -> None:
@@ -238,13 +249,17 @@ class EngineClient:
     def receive(self, message: ToFrontend) -> None:
         match message:
             case Outputs():
-                self._deliver(message)
+                self._delivery.take(message)
             case EngineStats():
                 self._note(message)
             case PageText():
                 answer = self._queries.get(message.query_id)
                 if answer is not None and not answer.done():
                     answer.set_result(message.text)
+
+    def flush(self) -> None:
+        """Tell the readers of what has come, once for all messages that had arrived."""
+        self._delivery.flush()
 
     def _note(self, stats: EngineStats) -> None:
         self.stats = stats
@@ -264,70 +279,35 @@ class EngineClient:
             if (submit := stream.resubmitted(self._last_outputs)) is not None:
                 self._post(self._spoke.send(submit))
 
-    def _deliver(self, outputs: Outputs) -> None:
-        """Hand one step's columns to the streams. A reader never sees half of a message."""
-        self._last_outputs = time.monotonic()
-        for started in outputs.started:
-            if (stream := self._live.get(started.request_id)) is not None:
-                stream.cached_tokens, stream.begun = started.cached_tokens, started.begun
-        for prompt in outputs.prompt_logprobs:
-            if (stream := self._live.get(prompt.request_id)) is not None:
-                entries = unpack_logprobs(prompt.values)
-                stream.prompt_logprobs |= dict(enumerate(entries, prompt.start))
-        self._deliver_tokens(outputs)
-        for pooled in outputs.pooled:
-            if (stream := self._live.get(pooled.request_id)) is not None:
-                stream.vector = pooled.vector
-        for finished in outputs.finished:
-            if (stream := self._live.pop(finished.request_id, None)) is not None:
-                stream.finish(finished)
-                if self.tracer is not None:
-                    self.tracer.note(stream, finished)
-                self._told[stream.inbox] = None
-
-    def _deliver_tokens(self, outputs: Outputs) -> None:
-        entries = {}
-        if outputs.logprobs is not None:
-            rows = unpack(outputs.logprob_rows).tolist()
-            entries = dict(zip(rows, unpack_logprobs(outputs.logprobs), strict=True))
-        ids, size = outputs.request_ids, REQUEST_ID_BYTES
-        for row, token_id in enumerate(unpack(outputs.token_ids).tolist()):
-            stream = self._live.get(ids[row * size : (row + 1) * size])
-            if stream is not None:
-                stream.add_token(token_id, entries.get(row))
-                self._told[stream.inbox] = None
-
-    def flush(self) -> None:
-        """Tell the readers of what has come, once for all messages that had arrived."""
-        told, self._told = self._told, {}
-        for inbox in told:
-            try:
-                inbox.flush()
-            except Exception:  # one request's trouble must not end the line that all hear by
-                log.exception("a reader failed")
-                self.abort(inbox.streams)
-                inbox.cancel()
-
     async def _watch(self) -> None:
         """Signs of life to the engine, and an end to requests that it has forgotten."""
         while True:
             await self._spoke.send(Hello())
             await self._tell_counts()
             await asyncio.sleep(HELLO_INTERVAL)
+            self.end_overdue()
             if self._live and self._silence() > self._dead_seconds:
                 self._fail_all("The engine has stopped answering.")
 
+    def end_overdue(self) -> None:
+        """End what should have ended, which the engine would have said if it could."""
+        latest = self._clock() - GRACE_SECONDS
+        for stream in list(self._live.values()):
+            if stream.submit is not None and 0.0 < stream.submit.until.end < latest:
+                self._end([stream], "deadline_exceeded")
+        self.flush()
+
+    def _end(self, streams: Sequence[Stream], error: str, message: str | None = None) -> None:
+        """With an error of ours; the engine is to stop them. Readers hear of it by `flush`."""
+        self.abort(streams)
+        for stream in streams:
+            finished = Finished(stream.request_id, "error", error=error, message=message)
+            stream.finish(finished)
+            self._delivery.has_news(stream.inbox)
+
     def _fail_all(self, message: str) -> None:
-        live, self._live = self._live, {}
-        for request_id, stream in live.items():
-            stream.finish(
-                Finished(
-                    request_id=request_id, reason="error", error="engine_dead", message=message
-                )
-            )
-            stream.inbox.flush()
-        if live:
-            self._post(self._spoke.send(Abort(request_ids=list(live))))
+        self._end(list(self._live.values()), "engine_dead", message)
+        self.flush()
 
     def _silence(self) -> float:
         return float("inf") if self._last_seen is None else self._clock() - self._last_seen

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from octavo.shared.messages import NOT_BEGUN, Finished, FinishReason, Submit, pack
+from octavo.shared.messages import FURTHER, NOT_BEGUN, Finished, FinishReason, Submit, Until, pack
 from octavo.shared.text.logprobs import TokenLogprob
 
 ID_BYTES = 4
@@ -42,6 +42,10 @@ class Stream:
         """What the engine was asked; None: nothing."""
         self.traceparent = ""
         self._token_ids = array("i")
+        self._survived = self._safe_len = 0
+        """Schedulers that have died since it last got FURTHER, which it has at this length."""
+        self.admitted = False
+        """It has run, so that its time in the queue is over."""
         self.cached_tokens = 0
         self.begun = NOT_BEGUN
         self.prompt_logprobs: dict[int, TokenLogprob] = {}
@@ -63,12 +67,18 @@ class Stream:
         tokens last came."""
         if self.submit is None:
             return None
+        if len(self._token_ids) >= self._safe_len:
+            self._survived = 0
+        self._survived += 1
+        self._safe_len = len(self._token_ids) + FURTHER
         begun = msgspec.structs.replace(self.begun, token=last_token)
         return msgspec.structs.replace(
             self.submit,
             output_ids=pack(self._token_ids),
             prompt_logprobs_end=max(self.prompt_logprobs, default=-1) + 1,
             begun=begun if self._token_ids else NOT_BEGUN,
+            survived=self._survived,
+            until=self._until(self.submit.until),
         )
 
     def ended(self, reason: FinishReason) -> Finished:
@@ -79,6 +89,12 @@ class Stream:
             admitted_time=self.begun.admitted,
             first_token_time=self.begun.first_token,
         )
+
+    def _until(self, until: Until) -> Until:
+        """What has been reached in time is not to be reached again."""
+        if self._token_ids:
+            return Until(end=until.end)
+        return msgspec.structs.replace(until, queue=0.0) if self.admitted else until
 
     def add_token(self, token_id: int, logprob: TokenLogprob | None) -> None:
         if self.inbox.first_at is None:

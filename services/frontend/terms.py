@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from starlette.requests import Request
@@ -27,7 +27,7 @@ class Body(Protocol):
 @dataclass(frozen=True)
 class Terms:
     """`tenant`: who shares with whom. `quota`: of the key that was shown. `traceparent`: the
-    caller's span."""
+    caller's span. `goes_on`: as in Submit."""
 
     priority: int = 0
     cache_salt: str = ""
@@ -35,6 +35,11 @@ class Terms:
     until: Until = NO_HURRY
     quota: Quota | None = None
     traceparent: str = ""
+    goes_on: bool = False
+
+    def taken_in(self) -> Terms:
+        """For what the same request asks of the engine later."""
+        return replace(self, goes_on=True, until=Until(end=self.until.end))
 
 
 def terms_of(request: Request, body: Body, salt: str | None = None) -> Terms:

@@ -60,13 +60,14 @@ def _serve(
 ) -> None:
     engine_config = child.config.server.engine
     limits = Limits.of(child.config, joined.num_blocks)
-    epoch = child.config.epoch
     scheduler = Scheduler(
         limits,
         fingerprint(engine_config),
         model_name(child.config),
-        epoch=epoch,
+        epoch=child.config.epoch,
         cache_facts=cache_facts(child.config),
+        accused=child.config.accused,
+        on_trial=child.trial,
     )
     engine = Engine(scheduler, frontends, group)
     scheduler.metrics.own.start_seconds = joined.phases

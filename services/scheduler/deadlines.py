@@ -8,6 +8,9 @@ from collections.abc import Callable
 from octavo.services.scheduler.request import Request
 from octavo.shared.messages import Until
 
+SLACK = 64
+"""Entries of the past that are not worth a look."""
+
 Missed = Callable[[Request], bool]
 Entry = tuple[float, int, Request, str]
 
@@ -19,12 +22,22 @@ MISSED: dict[str, tuple[Missed, str]] = {
 
 
 class Deadlines:
+    """Entries stay where they are when they lose their meaning, as most do long before they are
+    due; when half of them may have, they are looked through."""
+
     def __init__(self) -> None:
         self._heap: list[Entry] = []
         self._serial = 0
+        self._most = SLACK
+
+    def __len__(self) -> int:
+        """Entries, those of the past included."""
+        return len(self._heap)
 
     def add(self, request: Request, until: Until) -> None:
         """Does nothing for a request that has all the time in the world."""
+        if len(self._heap) > self._most:
+            self._clean()
         moments = zip(MISSED, (until.queue, until.first_token, until.end), strict=True)
         for kind, moment in moments:
             if moment:
@@ -36,11 +49,20 @@ class Deadlines:
         due = []
         while self._heap and (self._heap[0][0] <= now or self._heap[0][2].over):
             _, _, request, kind = heapq.heappop(self._heap)
-            is_missed, words = MISSED[kind]
-            if not request.over and is_missed(request):
-                due.append((request, words))
+            if _matters(request, kind):
+                due.append((request, MISSED[kind][1]))
         return due
 
     def following(self) -> float:
         """When the next is due."""
         return self._heap[0][0] if self._heap else float("inf")
+
+    def _clean(self) -> None:
+        self._heap = [entry for entry in self._heap if _matters(entry[2], entry[3])]
+        heapq.heapify(self._heap)
+        self._most = 2 * len(self._heap) + SLACK
+
+
+def _matters(request: Request, kind: str) -> bool:
+    is_missed, _ = MISSED[kind]
+    return not request.over and is_missed(request)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from octavo.services.scheduler.kv_blocks import KVBlocks
 from octavo.services.scheduler.limits import Limits
 from octavo.services.scheduler.metrics import Metrics
 from octavo.services.scheduler.outbox import Outbox
+from octavo.services.scheduler.quarantine import Quarantine
 from octavo.services.scheduler.quotas import Quotas, Refusal
 from octavo.services.scheduler.rations import Rations
 from octavo.services.scheduler.request import NO_SLOT, Request
@@ -29,6 +30,7 @@ from octavo.services.scheduler.tenants import Floats, Tenants
 from octavo.services.scheduler.trials import Trials
 from octavo.services.scheduler.waiting import WaitingQueue
 from octavo.shared.messages import Finished, FinishReason
+from octavo.shared.process import Trial
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +57,7 @@ class Lifecycle:
         metrics: Metrics,
         clock: Callable[[], float],
         last_number: int = 0,
+        accused: Collection[bytes] = (),
     ) -> None:
         self._fingerprint = fingerprint
         self.limits = limits
@@ -70,7 +73,10 @@ class Lifecycle:
         self.deadlines = Deadlines()
         self.waiting = WaitingQueue(self._standing, self._all_aged)
         self.gate = GrammarGate(last_number)
-        self.trials = Trials(self._length)
+        self.trials = Trials(self._length, accused)
+        self.quarantine = Quarantine()
+        self.on_trial: Callable[[Trial], None] = lambda trial: None
+        """Called before they run."""
         self.requests: dict[bytes, Request] = {}
         self.running: dict[int, Request] = {}
         self.filling: dict[int, Request] = {}
@@ -87,13 +93,14 @@ class Lifecycle:
         held = sum(not self.gate.has(one) for one in self.trials.held())
         return len(self.gate) + held
 
-    def enqueue(self, request: Request, tenant: str = "") -> None:
-        self.requests[request.request_id] = request
+    def enqueue(self, request: Request, tenant: str = "", anew: bool = True) -> None:
+        """`anew`: it is one more request of its key."""
         quota = request.quota
         request.tenant = self.tenants.join(tenant, 1.0 if quota is None else quota.weight)
         self.metrics.on_arrival(request, tenant)
         if quota is not None:
-            self.quotas.join(quota, request.prompt_len, self.clock())
+            self.quotas.join(quota, request.prompt_len, self.clock(), anew)
+        self.requests[request.request_id] = request
         self.deadlines.add(request, request.until)
         if not self.gate.must_wait(request):
             self._queue(request)
@@ -106,10 +113,11 @@ class Lifecycle:
     def on_grammar(self, number: int, failed: bool) -> None:
         """The workers have compiled a grammar, or could not."""
         for request in self.gate.opened(number, failed):
-            if failed:
-                self.finish(request, "error", error="internal_error")
-            else:
-                self._queue(request)
+            with self.boundary(request):
+                if failed:
+                    self.finish(request, "error", error="internal_error")
+                else:
+                    self._queue(request)
 
     def admit(self, request: Request, hits: list[int]) -> int:
         """A waiting request takes a slot and all blocks that it needs by now; returns the slot."""
@@ -125,16 +133,19 @@ class Lifecycle:
             if not request.admitted_time:
                 request.admitted_time = self.clock()
                 self.metrics.on_admission(request)
+            if request.until.queue:
+                self.outbox.to(request.peer).admitted.append(request.request_id)
             if self.limits.prefix_caching:
                 self.metrics.on_lookup(len(request.token_ids), num_cached)
         return slot
 
     def preempt(self, request: Request) -> None:
         """Back to the queue. Its tokens stay; what is cached of its blocks may be found again."""
-        self._leave(request)
-        request.num_preemptions += 1
-        self._queue(request)
-        self.metrics.on_preemption()
+        with self.boundary(request):
+            self._leave(request)
+            request.num_preemptions += 1
+            self._queue(request)
+            self.metrics.on_preemption()
 
     def riders(self, flight: Flight) -> list[Request]:
         """The requests of a plan in flight, without those that have ended since."""
@@ -150,8 +161,9 @@ class Lifecycle:
         """
         self.flights.clear()
         for request in list(self.running.values()):
-            self._leave(request, publish=False)
-            self.waiting.add(request)
+            with self.boundary(request):
+                self._leave(request, publish=False)
+                self.waiting.add(request)
         for request in self.requests.values():
             request.pending = 0
         self.kv = KVBlocks(self.limits, self._fingerprint)
@@ -161,21 +173,39 @@ class Lifecycle:
         if self.trials.active:
             for request in self.waiting.take_all():
                 self._queue(request)
-        if convicted is not None:
-            error = "out_of_memory" if memory else "request_quarantined"
-            self.finish(convicted, "error", error=error)
+        if convicted is not None and memory:
+            self.finish(convicted, "error", error="out_of_memory")
+        elif convicted is not None:
+            self.convict(convicted)
+        self._tell_of_trials()
+
+    def convict(self, guilty: Request) -> None:
+        """End a request that does harm, and its like that have not shown that they do none."""
+        now = self.clock()
+        self.quarantine.add(guilty, now)
+        self.finish(guilty, "error", error="request_quarantined")
+        for one in list(self.requests.values()):
+            if self.trials.is_suspect(one) and self.quarantine.holds(one, now):
+                self.finish(one, "error", error="request_quarantined")
 
     def go_on_with_trials(self) -> None:
         """Once the group on trial is acquitted it makes room for the next, or for all."""
-        if not self.trials.is_decided():
+        trials = self.trials
+        if not (trials.on_trial or trials.active) or not trials.is_decided():
             return
-        acquitted, following = self.trials.go_on()
+        acquitted, following = trials.go_on()
+        self._tell_of_trials(sum(one.answered or not trials.is_suspect(one) for one in acquitted))
         for request in acquitted:
-            if request.slot != NO_SLOT and self.trials.active:
+            if request.slot != NO_SLOT and trials.active:
                 self.preempt(request)
         for request in following:
-            if not self.gate.has(request):
-                self._queue(request)
+            with self.boundary(request):
+                if not self.gate.has(request):
+                    self._queue(request)
+
+    def _tell_of_trials(self, num_acquitted: int = 0) -> None:
+        ids = [one.request_id for one in self.trials.on_trial]
+        self.on_trial(Trial(num_acquitted, ids))
 
     def _aged(self, request: Request) -> int:
         priority, arrival = np.array([request.priority, request.arrival_time], np.float64)[:, None]
@@ -183,9 +213,10 @@ class Lifecycle:
 
     def grow(self, request: Request) -> int:
         """One more block for a running request; returns it."""
+        block = self.kv.grow(request)
         self.slots.capacity[request.slot] += self.limits.block_size
         self.tenants.seat(request.tenant, 0, 1)
-        return self.kv.grow(request)
+        return block
 
     def _standing(self, tenants: Longs) -> Floats:
         """Tenants are served in the order of this: who has had least, then who has fewest slots."""
@@ -213,21 +244,26 @@ class Lifecycle:
         if request.over:
             return
         request.over = True
+        try:
+            if self.requests.pop(request.request_id, None) is not None:
+                self._forget(request, reason, sound=error is None)
+        finally:
+            told = self.refuse(request.peer, request.request_id, reason, stop_id, error, refusal)
+            told.admitted_time = request.admitted_time
+            told.first_token_time = request.first_token_time
+
+    def _forget(self, request: Request, reason: FinishReason, sound: bool) -> None:
         proven = request.pooled or self._length(request) > request.prompt_len
         if not proven:
             self.kv.distrust_own(request)
-        self._leave(request, publish=proven and error is None)
+        self._leave(request, publish=proven and sound)
         self.waiting.discard(request)
         for other in self.gate.leave(request):
             self._queue(other)
         self.trials.leave(request)
-        if self.requests.pop(request.request_id, None) is not None:
-            self.tenants.leave(request.tenant)
-            if request.quota is not None:
-                self.quotas.leave(request.quota, request.num_outputs)
-        finished = self.refuse(request.peer, request.request_id, reason, stop_id, error, refusal)
-        finished.admitted_time = request.admitted_time
-        finished.first_token_time = request.first_token_time
+        self.tenants.leave(request.tenant)
+        if request.quota is not None:
+            self.quotas.leave(request.quota, request.num_outputs)
         self.metrics.on_finish(request, reason)
 
     def refuse(
@@ -270,6 +306,7 @@ class Lifecycle:
         after the last write on behalf of this request.
         """
         if (slot := request.slot) == NO_SLOT:
+            self.kv.release(request)  # none, but where an admission came to grief
             return
         for flight in self.flights:
             flight.vacate(request)
@@ -282,6 +319,8 @@ class Lifecycle:
         self.tenants.seat(request.tenant, -1, -len(request.block_ids))
         self.filling.pop(slot, None)
         slots.vacate(request)
-        if publish:
-            self.kv.publish_outputs(request, request.token_ids[:num_sound])
-        self.kv.release(request)
+        try:
+            if publish:
+                self.kv.publish_outputs(request, request.token_ids[:num_sound])
+        finally:
+            self.kv.release(request)

@@ -50,6 +50,7 @@ class Letter:
     started: list[Started] = field(default_factory=list)
     finished: list[Finished] = field(default_factory=list)
     pooled: list[PooledOutput] = field(default_factory=list)
+    admitted: list[bytes] = field(default_factory=list)
 
     def outputs(self) -> Outputs:
         if self.emission is None or self.result is None:
@@ -58,6 +59,7 @@ class Letter:
                 finished=self.finished,
                 prompt_logprobs=self.prompt_logprobs,
                 pooled=self.pooled,
+                admitted=self.admitted,
             )
         rows, logprobs = route_logprobs(self.emission.rows, self.result)
         return Outputs(
@@ -69,6 +71,7 @@ class Letter:
             started=self.started,
             finished=self.finished,
             pooled=self.pooled,
+            admitted=self.admitted,
         )
 
 

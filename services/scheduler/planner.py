@@ -61,11 +61,6 @@ class Planner:
             return None
         life = self._life
         life.slots.advance(draft.num_tokens)
-        for slot, request in list(life.filling.items()):
-            computed = int(life.slots.computed[slot])
-            life.kv.publish(request, computed)
-            if computed >= len(request.token_ids):
-                del life.filling[slot]
         num_tokens = self._limits.max_num_batched_tokens - draft.budget
         if len(life.tenants) > 1:
             life.tenants.charge(life.slots.tenant[rows], draft.num_tokens[rows], life.clock())
@@ -75,7 +70,17 @@ class Planner:
         self._step += 1
         flight = Flight(self._step, rows, draft.prompts, draft.decodes, draft.bound)
         life.flights.append(flight)
+        for slot, request in list(life.filling.items()):
+            with life.boundary(request):
+                self._publish(slot, request)
         return draft.plan(self._step, rows)
+
+    def _publish(self, slot: int, request: Request) -> None:
+        """Whose prompt goes on in the last plan."""
+        computed = int(self._life.slots.computed[slot])
+        self._life.kv.publish(request, computed)
+        if computed >= len(request.token_ids):
+            del self._life.filling[slot]
 
     # --- tenants over their share -------------------------------------------------------
 
@@ -154,7 +159,10 @@ class Planner:
             return
         for slot in short.tolist():
             request = life.running[slot]
-            draft.append_block(slot, len(request.block_ids), life.grow(request))
+            with life.boundary(request):
+                draft.append_block(slot, len(request.block_ids), life.grow(request))
+            if request.over:
+                draft.drop(slot)
 
     def _short_of_blocks(self, draft: Draft) -> Longs:
         """Slots that need one more block (never two: known tokens got theirs at admission)."""
@@ -167,7 +175,8 @@ class Planner:
         first, *others = sorted(life.running.values(), key=lambda one: one.order)
         if not others:
             draft.drop(first.slot)
-            life.finish(first, "error", error="too_long")
+            with life.boundary(first):
+                life.finish(first, "error", error="too_long")
             return
         excess = life.tenants.excess
         last = max(others, key=lambda one: (one.priority, excess(one.tenant), one.order))

@@ -70,11 +70,12 @@ class Quotas:
         message = f"This API key is over its {limit} per minute."
         return Refusal(message, math.ceil(max(requests, tokens)))
 
-    def join(self, quota: Quota, prompt_tokens: int, now: float) -> None:
+    def join(self, quota: Quota, prompt_tokens: int, now: float, anew: bool = True) -> None:
+        """A sequence comes in; one that is not `anew` has been charged."""
         account = self._account(quota.name, now)
         account.live += 1
-        account.requests.take(1)
-        account.tokens.take(prompt_tokens)
+        account.requests.take(1 if anew else 0)
+        account.tokens.take(prompt_tokens if anew else 0)
 
     def leave(self, quota: Quota, output_tokens: int) -> None:
         account = self._accounts[quota.name]

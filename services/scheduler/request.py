@@ -12,7 +12,15 @@ import numpy as np
 
 from octavo.services.scheduler.limits import Limits
 from octavo.shared.keys import Quota
-from octavo.shared.messages import NO_HURRY, REQUEST_ID_BYTES, Ints, Submit, Until, unpack
+from octavo.shared.messages import (
+    FURTHER,
+    NO_HURRY,
+    REQUEST_ID_BYTES,
+    Ints,
+    Submit,
+    Until,
+    unpack,
+)
 from octavo.shared.pooling import PoolingParams
 from octavo.shared.sampling import SamplingParams
 
@@ -63,6 +71,10 @@ class Request:
     """Its vector has arrived."""
     num_failures: int = 0
     """Failed steps in a row that it was in."""
+    safe_len: int = 0
+    """Length at which it has shown that it does no harm."""
+    survived: int = 0
+    """As in Submit."""
     tenant: int = 0
     """Its number (`tenants`), while it has not ended."""
     until: Until = NO_HURRY
@@ -134,4 +146,6 @@ class Request:
             first_token_time=submit.begun.first_token,
             token_time=submit.begun.token,
             parent=submit.parent,
+            safe_len=len(token_ids) + FURTHER,
+            survived=submit.survived,
         )

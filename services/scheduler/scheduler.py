@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from types import MappingProxyType
 
 import msgspec
@@ -39,6 +39,7 @@ from octavo.shared.messages import (
     Submit,
     first_number,
 )
+from octavo.shared.process import Trial
 
 log = logging.getLogger(__name__)
 
@@ -54,11 +55,16 @@ class Scheduler:
         clock: Callable[[], float] = time.monotonic,
         epoch: int = 0,
         cache_facts: Mapping[str, str] = MappingProxyType({}),
+        accused: Collection[bytes] = (),
+        on_trial: Callable[[Trial], None] = lambda trial: None,
     ) -> None:
         self._epoch = epoch
         self._limits = limits
         self._metrics = Metrics(model_name, limits, epoch, cache_facts)
-        self._life = Lifecycle(limits, fingerprint, self._metrics, clock, first_number(epoch))
+        self._life = Lifecycle(
+            limits, fingerprint, self._metrics, clock, first_number(epoch), accused
+        )
+        self._life.on_trial = on_trial
         self._planner = Planner(self._life, first_number(epoch))
         self._updater = Updater(self._life)
         self._pace = Pace()
@@ -79,24 +85,41 @@ class Scheduler:
         life = self._life
         if submit.request_id in life.requests:
             return  # sent to the scheduler before this one, and again when this one had come
-        if (bound := self._full(submit)) is not None:
-            self._metrics.on_rejection(bound)
-            life.refuse(peer, submit.request_id, error="overloaded")
-            return
-        if (refusal := self._over_quota(submit)) is not None:
-            life.refuse(peer, submit.request_id, error="rate_limited", refusal=refusal)
-            return
         try:
+            if self._is_turned_away(peer, submit):
+                return
             request = Request.of(peer, submit, self._serial, self._limits)
         except Exception as error:
             log.error("request %s is malformed: %s", submit.request_id.hex(), error)
             life.refuse(peer, submit.request_id, error="internal_error")
             return
         self._serial += 1
+        with life.boundary(request):
+            self._take_in(request, submit)
+
+    def _is_turned_away(self, peer: bytes, submit: Submit) -> bool:
+        """Say so if a bound of the server, or of its key, leaves no room for it."""
+        if submit.goes_on:
+            return False
+        if (bound := self._full(submit)) is not None:
+            self._metrics.on_rejection(bound)
+            self._life.refuse(peer, submit.request_id, error="overloaded")
+            return True
+        if (refusal := self._over_quota(submit)) is not None:
+            self._life.refuse(peer, submit.request_id, error="rate_limited", refusal=refusal)
+            return True
+        return False
+
+    def _take_in(self, request: Request, submit: Submit) -> None:
+        life, now = self._life, self._life.clock()
+        if life.trials.is_convicted(request):
+            life.quarantine.add(request, now)
         if request.prompt_len > self._limits.longest_prompt:
-            life.refuse(peer, submit.request_id, error="too_long")
+            life.refuse(request.peer, request.request_id, error="too_long")
+        elif life.quarantine.holds(request, now):
+            life.refuse(request.peer, request.request_id, error="request_quarantined")
         else:
-            life.enqueue(request, submit.tenant)
+            life.enqueue(request, submit.tenant, anew=not submit.goes_on)
 
     def _full(self, submit: Submit) -> str | None:
         """Which bound a new request is over; one that was begun elsewhere is over none."""
@@ -143,8 +166,7 @@ class Scheduler:
 
     def schedule(self) -> StepPlan | None:
         """The next plan, which must be sent to the workers; None when there is nothing to do."""
-        if self._life.trials.active:
-            self._life.go_on_with_trials()
+        self._life.go_on_with_trials()
         if not self._life.flights:
             self._began = self._life.clock()
         return self._planner.plan()

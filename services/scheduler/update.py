@@ -67,13 +67,14 @@ class Updater:
         table.token_time[slots] = now
         if len(first):
             intervals = np.delete(intervals, first)
-            for slot in slots[first].tolist():
-                self._start(life.running[slot], now)
+            for request in [life.running[slot] for slot in slots[first].tolist()]:
+                with life.boundary(request):
+                    self._start(request, now)
         life.metrics.on_tokens(table.tenant[slots], intervals)
         ends = []
         for index in table.may_end(slots, lengths, token_ids).tolist():
-            request = life.running[int(slots[index])]
-            ends += _end_of(request, int(token_ids[index]), int(lengths[index]))
+            if (one := life.running.get(int(slots[index]))) is not None:  # its start went well
+                ends += _end_of(one, int(token_ids[index]), int(lengths[index]))
         return Emission(rows, table.peer[slots], table.request_ids[slots], token_ids), ends
 
     def _append_departed(self, flight: Flight, ids: Ints) -> tuple[Emission, list[End]]:
@@ -86,7 +87,8 @@ class Updater:
             request.pending -= 1
             life.waiting.extend(request, ids[row])
             if request.num_outputs == 1:
-                self._start(request, now)
+                with life.boundary(request):
+                    self._start(request, now)
             else:
                 intervals.append(now - request.token_time)
             request.token_time = now
@@ -116,9 +118,10 @@ class Updater:
             slot = int(flight.slots[row])
             if (request := flight.vacated.get(slot) or self._life.running.get(slot)) is None:
                 continue
-            if token_ids[row] == INVALID_TOKEN:
-                self._life.kv.distrust(request)
-            self._life.finish(request, "error", error=ERRORS[int(token_ids[row])])
+            with self._life.boundary(request):
+                if token_ids[row] == INVALID_TOKEN:
+                    self._life.kv.distrust(request)
+                self._life.finish(request, "error", error=ERRORS[int(token_ids[row])])
 
     def _finish_pooled(self, flight: Flight, pooled: PooledRow) -> None:
         """The vector is all that its request wanted, whether or not it kept its slot."""

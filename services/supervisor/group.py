@@ -7,7 +7,7 @@ import logging
 import selectors
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,8 +27,8 @@ log = logging.getLogger(__name__)
 Role = Literal["frontend", "scheduler", "worker"]
 LONGEST_DIRECTORY = 80
 """An ipc:// path may have 107 bytes with the socket's name."""
-
-
+WATCH_INTERVAL = 1.0
+"""Seconds."""
 EPOCHS = itertools.count(1)
 
 
@@ -76,6 +76,7 @@ class Plan:
         index: int,
         epoch: int | None = None,
         restarts: Mapping[str, int] = NONE,
+        accused: Sequence[bytes] = (),
     ) -> ProcessConfig:
         return ProcessConfig(
             epoch=next(EPOCHS) if epoch is None else epoch,
@@ -86,6 +87,7 @@ class Plan:
             model=self.model,
             log_level=self.log_level,
             restarts=dict(restarts),
+            accused=list(accused),
         )
 
 
@@ -195,15 +197,24 @@ class Group:
         for child in self.of(role):
             child.tell(line)
 
-    def stop(self, role: Role, patience: float, hurry: Callable[[], bool] = lambda: False) -> None:
+    def stop(
+        self,
+        role: Role,
+        patience: float,
+        hurry: Callable[[], bool] = lambda: False,
+        handle: Callable[[list[Event]], None] = lambda events: None,
+    ) -> None:
         """SIGTERM to the children of `role`, SIGKILL to those alive `patience` seconds later.
 
-        `hurry` is asked after each wait; when true, patience ends.
+        `hurry` is asked after each wait; when true, patience ends. `handle` is given what happens
+        meanwhile, to whomever, and called at least every WATCH_INTERVAL.
         """
+        for child in self.of(role):
+            child.doomed = True
         self.signal(role, signal.SIGTERM)
         deadline = time.monotonic() + patience
         while self.of(role) and not hurry() and (left := deadline - time.monotonic()) > 0:
-            self.wait(left)
+            handle(self.wait(min(left, WATCH_INTERVAL)))
         for child in self.of(role):
             log.warning("%s did not stop, killing it", child.name)
         self.kill(role)

@@ -1,7 +1,7 @@
-"""Recovery: a child that dies or hangs is started again, by Erlang's rules.
+"""Recovery: a child that dies or hangs is started again.
 
 A frontend alone; the workers as one group; a scheduler without its workers, who keep their weights.
-More than MAX_RESTARTS within WINDOW seconds are no accident: then the server gives up.
+Where that does not help (`restart_budget`) the server gives up.
 """
 
 from __future__ import annotations
@@ -16,17 +16,10 @@ import msgspec
 
 from octavo.services.supervisor.children import ChildProcess
 from octavo.services.supervisor.group import Event, Group, Plan
+from octavo.services.supervisor.restart_budget import RestartBudget
 from octavo.shared.process import GO, LOST_FRONTEND, LOST_WORKERS, RESTARTS, RETIRE, Status
 
 log = logging.getLogger(__name__)
-
-MAX_RESTARTS = 5
-WINDOW = 60.0
-"""Seconds."""
-
-
-class CrashLoop(Exception):
-    """Restarts do not help."""
 
 
 class Recovery:
@@ -43,7 +36,7 @@ class Recovery:
         self._plan = plan
         self._sockets = sockets
         self._clock = clock
-        self._restarts: collections.deque[float] = collections.deque()
+        self._budget = RestartBudget(clock)
         self.restarts: collections.Counter[str] = collections.Counter()
         """By role."""
         self.num_restarts = 0
@@ -55,8 +48,8 @@ class Recovery:
         return not self._group.starting()
 
     def handle(self, events: Iterable[Event]) -> None:
-        """Raises CrashLoop."""
-        for event in events:
+        """Raises CrashLoop. What has been said comes before deaths: it may be about them."""
+        for event in sorted(events, key=lambda event: event.status is None):
             if event.status is None:
                 self._died(event.child, event.ended)
             else:
@@ -72,6 +65,8 @@ class Recovery:
             log.info("%s is ready after %.1f s", child.name, seconds)
             if child.role == "frontend":
                 self._retire_others(child)
+        elif status.trial is not None:
+            self._budget.note(status.trial)
         elif status.state == "failed":
             last = status.message.strip().splitlines()[-1:]
             log.error("%s failed: %s", child.name, "".join(last))
@@ -99,10 +94,12 @@ class Recovery:
                 other.signal(RETIRE)
 
     def _died(self, child: ChildProcess, how: str) -> None:
+        accused = self._budget.accused
         if not child.doomed:
             log.error("%s %s; starting it again", child.name, how)
             self.restarts[child.role] += 1
-            self._spend()
+            self.num_restarts += 1
+            self._budget.spend(engine=child.role != "frontend")
             self._tell_restarts()
         match child.role:
             case "frontend":
@@ -110,7 +107,7 @@ class Recovery:
                 if not child.doomed:
                     self._start_frontend(child.index)
             case "scheduler":
-                config = self._plan.process("scheduler", 0, restarts=self.restarts)
+                config = self._plan.process("scheduler", 0, restarts=self.restarts, accused=accused)
                 self._group.start(config)
             case "worker":
                 self._end_workers()
@@ -124,15 +121,6 @@ class Recovery:
         self.restart_workers()
         if not self._group.of("worker"):
             self._group.start_workers(self._plan)
-
-    def _spend(self) -> None:
-        now = self._clock()
-        self.num_restarts += 1
-        self._restarts.append(now)
-        while self._restarts[0] < now - WINDOW:
-            self._restarts.popleft()
-        if len(self._restarts) > MAX_RESTARTS:
-            raise CrashLoop(f"{MAX_RESTARTS} restarts within {WINDOW:.0f} s did not help")
 
     def kill_hung(self) -> bool:
         """Kill whoever has shown no progress for too long; whether anybody is late by now."""

@@ -11,15 +11,23 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
 from octavo.services.supervisor import listener as tcp
 from octavo.services.supervisor.admin import AdminSocket, Handler, default_path
 from octavo.services.supervisor.children import Spawner
-from octavo.services.supervisor.group import Group, Plan, private_directory
+from octavo.services.supervisor.group import (
+    WATCH_INTERVAL,
+    Event,
+    Group,
+    Plan,
+    private_directory,
+)
 from octavo.services.supervisor.progress import Progress
-from octavo.services.supervisor.recovery import CrashLoop, Recovery
+from octavo.services.supervisor.recovery import Recovery
+from octavo.services.supervisor.restart_budget import CrashLoop
 from octavo.services.supervisor.signals import StopRequested, StopSignals
 from octavo.services.supervisor.systemd import Notifier
 from octavo.shared.config import ModelInfo, ServerConfig
@@ -30,7 +38,6 @@ from octavo.shared.process import ENGINE_GONE
 log = logging.getLogger(__name__)
 
 CRASH_LOOP = 70
-WATCH_INTERVAL = 1.0
 START_PATIENCE = 1.0
 ENGINE_PATIENCE = 2.0
 FRONTEND_PATIENCE = 4.0
@@ -56,6 +63,10 @@ def supervise(
         plan = Plan(directory, server, model, log_level)
         supervisor = Supervisor(plan, listener, metrics, spawner, signals)
         return supervisor.run(time.monotonic() if started is None else started)
+
+
+def _look_on(events: list[Event]) -> None:
+    """Whoever dies now need not come back."""
 
 
 class Supervisor:
@@ -91,17 +102,13 @@ class Supervisor:
             self._run(started)
         except StopRequested:
             log.info("stopping")
-            self._stop(self._drain_patience())
-            return 0
+            return self._drain()
         except StartError as error:
             explain(error)
             self._stop(START_PATIENCE)
             return error.exit_code
         except CrashLoop as error:
-            log.error("%s; stopping", error)
-            self._group.signal("frontend", ENGINE_GONE)
-            self._stop(self._drain_patience())
-            return CRASH_LOOP
+            return self._give_up(error)
         finally:
             self._admin.close()
             self._group.close()
@@ -156,10 +163,14 @@ class Supervisor:
         while True:
             events = self._group.wait(WATCH_INTERVAL)
             self._look_around()
-            self._recovery.handle(events)
+            self._look_after(events)
             self._tell_state()
-            if not self._recovery.kill_hung():
-                self._notifier.watchdog()
+
+    def _look_after(self, events: list[Event]) -> None:
+        """See to the dead and the hung. Raises CrashLoop."""
+        self._recovery.handle(events)
+        if not self._recovery.kill_hung():
+            self._notifier.watchdog()
 
     def _look_around(self) -> None:
         self._signals.raise_if_received()
@@ -192,14 +203,30 @@ class Supervisor:
         drain = self._server.shutdown_timeout if self._serving else 0.0
         return drain + FRONTEND_PATIENCE
 
-    def _stop(self, frontend_patience: float) -> None:
+    def _drain(self) -> int:
+        """Stop as asked; the engine is looked after as long as there are requests that need it."""
+        try:
+            self._stop(self._drain_patience(), self._look_after if self._serving else _look_on)
+        except CrashLoop as error:
+            return self._give_up(error)
+        return 0
+
+    def _give_up(self, error: CrashLoop) -> int:
+        log.error("%s; stopping", error)
+        self._group.signal("frontend", ENGINE_GONE)
+        self._stop(self._drain_patience())
+        return CRASH_LOOP
+
+    def _stop(
+        self, frontend_patience: float, handle: Callable[[list[Event]], None] = _look_on
+    ) -> None:
         """Frontends first, for they finish requests that need the engine. A second signal kills."""
         self._ending = True
         self._notifier.stopping()
         # Ours are the last copies once the frontends close theirs: clients must then be refused.
         for listener in self._listeners.values():
             listener.close()
-        self._group.stop("frontend", frontend_patience, self._hurry)
+        self._group.stop("frontend", frontend_patience, self._hurry, handle)
         self._group.stop_engine(ENGINE_PATIENCE, self._hurry)
 
     def _hurry(self) -> bool:

@@ -157,6 +157,17 @@ def test_a_busy_server_is_asked_again(tmp_path: Path) -> None:
     assert tally.complete and statuses == []
 
 
+def test_what_is_said_to_be_hopeless_is_not_asked_again(tmp_path: Path) -> None:
+    (tmp_path / "in").write_text(line("a"))
+    statuses = [503]
+
+    async def full(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(statuses.pop(0), json={}, headers={"X-Should-Retry": "false"})
+
+    tally, _ = run(tmp_path, full)
+    assert tally.failed == 1 and statuses == []
+
+
 def test_a_server_that_is_gone_ends_the_run_without_failures(tmp_path: Path) -> None:
     (tmp_path / "in").write_text("\n".join(line(name) for name in "abc"))
     calls = 0

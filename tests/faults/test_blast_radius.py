@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from fault_checks import COUNT, TOKENS, Footprint, outcomes, report
 from fault_streams import Seen, Streams
@@ -16,7 +17,12 @@ from octavo_server import Server
 
 Start = Callable[..., Server]
 HOOKS = Path(__file__).parents[1] / "support" / "faults"
-CURSED = {"prompt": "A cursed request.", "max_tokens": 47, "ignore_eos": True, "temperature": 0}
+CURSED: dict[str, Any] = {
+    "prompt": "A cursed request.",
+    "max_tokens": 47,
+    "ignore_eos": True,
+    "temperature": 0,
+}
 
 
 @pytest.fixture
@@ -49,6 +55,11 @@ class Curse:
 
     def join(self) -> None:
         self._thread.join(120)
+
+
+def begin(curses: list[Curse]) -> None:
+    for curse in curses:
+        curse()
 
 
 @pytest.mark.parametrize(
@@ -149,16 +160,55 @@ def test_a_request_that_cannot_be_taken_in(
 def test_a_request_that_kills_is_quarantined(
     faulty: Callable[..., Server], reference: list[Seen]
 ) -> None:
+    """Tried again, as SDKs do, it kills nobody more."""
     server = faulty("die")
     before, curse = Footprint(server), Curse(server)
     streams = Streams(server.url, COUNT, TOKENS)
     seen = streams.run(curse, at=0.3)
     curse.join()
     assert curse.status == 500 and curse.body["error"]["code"] == "request_quarantined"
+    for seed in range(2):
+        again = httpx.post(f"{server.url}/v1/completions", json=CURSED | {"seed": seed}, timeout=9)
+        assert again.json()["error"]["code"] == "request_quarantined"
+        assert again.headers["x-should-retry"] == "false"
     deaths = sum("worker-0 was killed" in line for line in server.lines)
-    report("quarantine", deaths, 5)
-    assert deaths <= 5
+    report("quarantine", deaths, 4)
+    assert deaths <= 4
     assert outcomes(seen) == outcomes(reference)
     assert server.metric("octavo:process_restarts_total", process="worker") == deaths
-    assert server.metric("octavo:request_errors_total", code="request_quarantined") == 1
+    assert server.metric("octavo:request_errors_total", code="request_quarantined") == 3
+    before.check()
+
+
+def test_a_request_that_kills_the_scheduler_is_quarantined(
+    faulty: Callable[..., Server], reference: list[Seen]
+) -> None:
+    server = faulty("scheduler")
+    before, curse = Footprint(server), Curse(server)
+    seen = Streams(server.url, 16, TOKENS).run(curse, at=0.3)
+    curse.join()
+    assert curse.status == 500 and curse.body["error"]["code"] == "request_quarantined"
+    deaths = sum("scheduler-0 was killed" in line for line in server.lines)
+    report("scheduler-quarantine", deaths, 4, 16)
+    assert deaths <= 4
+    assert outcomes(seen) == outcomes(reference[:16])
+    before.check()
+
+
+@pytest.mark.slow
+def test_several_requests_that_kill_do_not_end_the_server(
+    faulty: Callable[..., Server], reference: list[Seen]
+) -> None:
+    """Each different, so that each has to be found; more deaths than a crash loop's."""
+    server = faulty("die")
+    before = Footprint(server)
+    curses = [Curse(server, prompt=f"Cursed request {number}.") for number in range(3)]
+    seen = Streams(server.url, 16, TOKENS).run(lambda: begin(curses), at=0.3)
+    for curse in curses:
+        curse.join()
+    assert [curse.body["error"]["code"] for curse in curses] == ["request_quarantined"] * 3
+    deaths = sum("worker-0 was killed" in line for line in server.lines)
+    report("three-quarantined", deaths, 8, 16)
+    assert deaths <= 8
+    assert outcomes(seen) == outcomes(reference[:16])
     before.check()

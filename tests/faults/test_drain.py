@@ -67,6 +67,21 @@ def test_f16_what_does_not_fit_ends_with_an_event(start: Start) -> None:
     assert not any(one.done for one in seen)
 
 
+def test_f16_a_worker_dies_while_streams_finish(start: Start, reference: list[Seen]) -> None:
+    server = start("--shutdown-timeout", "100")
+    streams = Streams(server.url, COUNT, TOKENS)
+
+    def fault() -> None:
+        server.process.send_signal(signal.SIGTERM)
+        wait_for(lambda: server.request("GET", "/health")[0] == 503, 2)
+        os.kill(server.children()["worker-0"], signal.SIGKILL)
+
+    seen = streams.run(fault, at=0.3)
+    report("F16-death", round(streams.longest_gap, 2), 5)
+    assert outcomes(seen) == outcomes(reference)
+    assert server.process.wait(10) == 0
+
+
 @pytest.mark.parametrize("numbers", [[signal.SIGTERM], [signal.SIGINT], [signal.SIGTERM] * 2])
 def test_f18_a_stop_while_loading(numbers: list[signal.Signals]) -> None:
     server = Server(*FLAGS)

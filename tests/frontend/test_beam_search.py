@@ -12,16 +12,20 @@ import pytest
 from front_engine import EOS_ID, FakeEngine, Frontend, RawCall, frontend
 from front_tokenizers import load_byte_level
 
+from octavo.services.frontend.terms import Terms
+from octavo.shared.errors import EngineDead
 from octavo.shared.messages import (
     Finished,
     Logprobs,
     Outputs,
     Started,
     Submit,
+    Until,
     pack,
     pack_floats,
     unpack,
 )
+from octavo.shared.sampling import SamplingParams
 from octavo.shared.text.tokenizer import Tokenizer
 
 COMPLETIONS = "/v1/completions"
@@ -178,6 +182,48 @@ def test_what_does_not_go_with_it(tokenizer: Tokenizer, fields: dict[str, Any], 
         response = await front.post(COMPLETIONS, prompt=[70], use_beam_search=True, **fields)
         assert (response.status_code, response.json()["error"]["param"]) == (400, param)
         assert front.engine.submits == []
+
+    run(tokenizer, test)
+
+
+def test_its_steps_are_one_request(tokenizer: Tokenizer) -> None:
+    """Taken in or turned away at the first, of all prompts; later ones are part of it."""
+
+    async def test(front: Frontend) -> None:
+        body = {"use_beam_search": True, "n": 2, "max_tokens": 4, "ignore_eos": True}
+        deadline = {"queue": 40_000, "total": 60_000}
+        answer = await front.post(COMPLETIONS, prompt=[[70], [71]], deadline_ms=deadline, **body)
+        assert answer.status_code == 200
+        first, steps = front.engine.submits[:2], front.engine.submits[2:]
+        assert [(one.goes_on, one.num_choices) for one in first] == [(False, 1)] * 2
+        assert [(one.goes_on, one.num_choices) for one in steps] == [(True, 0)] * 12
+        until = first[0].until
+        assert until.queue and {one.until for one in steps} == {Until(end=until.end)}
+
+    run(tokenizer, test)
+
+
+def test_a_search_goes_on_while_the_server_drains(tokenizer: Tokenizer) -> None:
+    """And while the engine is away; not past the end of the drain."""
+
+    async def test(front: Frontend) -> None:
+        front.engine.hold = True
+        body = {"use_beam_search": True, "n": 2, "max_tokens": 3, "ignore_eos": True}
+        call = asyncio.create_task(front.post(COMPLETIONS, prompt=[70], **body))
+        await front.settle()
+        front.engine_client.closing = True
+        front.now += 100
+        answer(front.engine, front.engine.submits[0])
+        await front.settle()
+        for submit in front.engine.submits[1:]:
+            answer(front.engine, submit)
+        await front.settle()
+        assert len(front.engine.submits) == 5
+        front.engine_client.close("The server is shutting down.")
+        response = await asyncio.wait_for(call, 5)
+        assert response.status_code == 503
+        with pytest.raises(EngineDead):
+            await front.engine_client.submit([([70], SamplingParams())], Terms(goes_on=True))
 
     run(tokenizer, test)
 

@@ -242,15 +242,29 @@ def test_each_key_has_a_prefix_cache_of_its_own(tokenizer: Tokenizer) -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize(
-    ("code", "status"),
-    [("overloaded", 503), ("too_long", 400), ("numerical_error", 500), ("internal_error", 500)],
+    ("code", "status", "retry"),
+    [
+        ("overloaded", 503, "true"),
+        ("engine_dead", 503, "true"),
+        ("out_of_memory", 503, "false"),
+        ("too_long", 400, None),
+        ("numerical_error", 500, "false"),
+        ("request_quarantined", 500, "false"),
+        ("internal_error", 500, None),
+        ("deadline_exceeded", 504, "false"),
+    ],
 )
-def test_the_engines_errors(tokenizer: Tokenizer, code: str, status: int, stream: bool) -> None:
+def test_the_engines_errors(
+    tokenizer: Tokenizer, code: str, status: int, retry: str | None, stream: bool
+) -> None:
+    """And whether an SDK should try again by itself."""
+
     async def test(front: Frontend) -> None:
         front.engine.error = (code, None)
         response = await front.post(CHAT, messages=HI, stream=stream)
         error = error_of(response, status)
         assert response.headers.get("retry-after") == ("1" if status == 503 else None)
+        assert response.headers.get("x-should-retry") == retry
         assert error["code"] == {"too_long": "context_length_exceeded"}.get(code, code)
 
     run(tokenizer, test)

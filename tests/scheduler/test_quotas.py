@@ -65,6 +65,27 @@ def test_over_its_limit_a_request_is_refused_and_others_are_not() -> None:
     harness.drain()
 
 
+def test_what_goes_on_is_not_refused_and_not_charged_again() -> None:
+    """The steps of a beam search, whatever else its key or the server has to do."""
+    harness = Harness(limits_of(max_queued_requests=3))
+    quota = Quota("a", requests_per_minute=1, tokens_per_minute=60, max_concurrent=1)
+    harness.submit(submit_of(0, [1] * 50, max_tokens=1, quota=quota))
+    harness.drain()
+    for number in range(1, 9):
+        harness.submit(submit_of(number, [1] * 51, max_tokens=1, quota=quota, goes_on=True))
+    harness.submit(submit_of(9, [1], quota=quota))
+    refused = harness.record(9).finished
+    assert refused is not None and refused.error == "overloaded"
+    harness.drain()
+    ends = [harness.record(number).finished for number in range(9)]
+    assert all(end and end.error is None for end in ends)
+    harness.now += 60
+    harness.submit(submit_of(10, [1], quota=quota))
+    harness.drain()
+    last = harness.record(10).finished
+    assert last is not None and last.error is None, "one prompt and nine tokens are worth a minute"
+
+
 def test_a_new_scheduler_does_not_refuse_what_the_last_one_took_in() -> None:
     harness = Harness(limits_of())
     harness.now = 50.0

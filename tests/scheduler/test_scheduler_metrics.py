@@ -169,7 +169,7 @@ def test_who_waits_for_a_grammar_is_deferred() -> None:
 
 def test_tokens_count_for_a_key_as_they_come() -> None:
     """By the names of keys; who comes without one is nobody in particular."""
-    harness = Harness(limits_of(max_num_seqs=3), depth=1)
+    harness = Harness(limits_of(max_num_seqs=3, tenant_slowdown=0.0), depth=1)
     harness.now = 1.0
     quotas = {name: Quota(name) for name in ("a", "b")}
     for number, name in enumerate(("a", "b", "c", "a")):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from sched_harness import Harness, limits_of, submit_of
 
+from octavo.services.scheduler.deadlines import Deadlines
+from octavo.services.scheduler.request import Request
 from octavo.services.scheduler.tenants import Tenants
 from octavo.shared.messages import Until, pack
 
@@ -113,6 +115,50 @@ def test_deadlines_for_the_queue_and_for_the_first_token() -> None:
         "The request had no token by its deadline.",
     ]
     harness.drain()
+
+
+def test_who_has_run_in_time_is_not_late_under_the_next_scheduler() -> None:
+    """Frontends are told who runs, so that they do not ask for it again."""
+    harness = Harness(limits_of(max_num_seqs=1))
+    for number in range(3):
+        until = Until(queue=0.05, first_token=0.1, end=9.0)
+        harness.submit(submit_of(number, [1] * 4, max_tokens=6, until=until))
+    harness.dispatch()
+    harness.now = 0.06
+    harness.lose_scheduler(late=False)
+    harness.expire()
+    ends = [harness.record(number).finished for number in range(3)]
+    assert [end and end.message for end in ends] == [
+        None,
+        "The request waited too long in the queue.",
+        "The request waited too long in the queue.",
+    ]
+    harness.turn()
+    harness.turn()
+    harness.lose_scheduler(late=False)
+    harness.now = 1.0
+    harness.expire()
+    assert harness.record(0).finished is None and harness.record(0).token_ids
+    harness.drain()
+
+
+def test_deadlines_that_nobody_waits_for_any_more_take_no_room() -> None:
+    """However many requests have come and gone behind one whose deadline is earlier."""
+    deadlines, limits = Deadlines(), limits_of()
+    stays = Request.of(b"", submit_of(0, [1]), 0, limits)
+    deadlines.add(stays, Until(end=1.0))
+    live = [stays]
+    for number in range(1, 5000):
+        request = Request.of(b"", submit_of(number, [1]), number, limits)
+        deadlines.add(request, Until(queue=5.0 + number, end=9000.0 + number))
+        live.append(request)
+        if len(live) > 20:
+            live.pop(1).over = True
+        live[-1].cached_tokens = number % 2 or None
+        assert len(deadlines) <= 2 * 2 * len(live) + 65
+    assert deadlines.following() == 1.0
+    found = [request for request, _ in deadlines.take_due(1e9)]
+    assert set(found) == set(live)
 
 
 def test_who_waits_long_gets_a_better_priority() -> None:

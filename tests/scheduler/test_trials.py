@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -55,6 +56,7 @@ def test_only_the_guilty_end(
         for _ in range(rng.randrange(3)):
             harness.turn()
     harness.drain()
+    assert harness.num_deaths <= 4 * len(bad) * kills
     for number, (prompt, tokens) in enumerate([*prompts, *bad]):
         record = harness.record(number)
         assert record.finished is not None
@@ -67,20 +69,131 @@ def test_only_the_guilty_end(
             assert record.finished.error == error and not record.token_ids
 
 
-@pytest.mark.parametrize("count", [1, 8, 64, 512])
-def test_few_deaths_find_the_one(count: int) -> None:
-    """Of them the supervisor bears five in a minute."""
-    harness = harness_of(count)
-    harness.failing_kills = True
+def prompts_of(count: int, bad: Iterable[int]) -> list[list[int]]:
+    """Different ones, of which those at `bad` kill."""
     pairs = ([a, b] for a in range(VOCAB - 1) for b in range(VOCAB - 1))
     prompts = [pair for pair in pairs if innocent(pair, 20)][:count]
-    prompts[count // 3] = [1, FATAL]
-    for number, prompt in enumerate(prompts):
+    for index in bad:
+        prompts[index] = [index % (VOCAB - 1), FATAL]
+    return prompts
+
+
+@pytest.mark.parametrize(
+    ("count", "bad", "deaths"),
+    [
+        (1, [0], 2),
+        (8, [2], 3),
+        (64, [20], 4),
+        (512, [170], 5),
+        (3, [0, 1, 2], 5),
+        (64, [3, 40], 6),
+        (64, [0, 1, 2], 6),
+        (64, [3, 20, 40], 8),
+        (128, [3, 40, 70, 110], 14),
+    ],
+)
+def test_few_deaths_find_them(count: int, bad: list[int], deaths: int) -> None:
+    """The first two, and with each group that holds one of them one."""
+    harness = harness_of(count)
+    harness.failing_kills = True
+    for number, prompt in enumerate(prompts_of(count, bad)):
         harness.submit(submit_of(number, prompt, max_tokens=20))
     harness.drain()
-    errors = [harness.record(number).finished for number in range(count)]
-    assert [one for one in errors if one and one.error] == [errors[count // 3]]
-    assert harness.num_deaths <= 5
+    errors = {number: harness.record(number).finished for number in range(count)}
+    assert [number for number, one in errors.items() if one and one.error] == bad
+    assert harness.num_deaths == deaths
+
+
+def test_who_is_convicted_is_not_let_in_again() -> None:
+    """Whatever its seed, by which SDKs' retries differ; for ten minutes."""
+    harness = harness_of(16)
+    harness.failing_kills = True
+    for number, seed in ((0, 1), (1, 2)):
+        harness.submit(submit_of(number, [1, FATAL], max_tokens=20, seed=seed))
+        harness.drain()
+        end = harness.record(number).finished
+        assert end and end.error == "request_quarantined"
+        assert harness.num_deaths == 2
+    harness.submit(submit_of(2, [1, FATAL], max_tokens=1))
+    harness.fatal.clear()
+    harness.now += 601
+    harness.submit(submit_of(3, [1, FATAL], max_tokens=20))
+    harness.drain()
+    ends = [harness.record(number).finished for number in (2, 3)]
+    assert [end and end.error for end in ends] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("count", "bad", "deaths"),
+    [(1, [0], 3), (8, [2], 3), (64, [20], 4), (200, [170], 5), (64, [3, 40], 6)],
+)
+def test_who_kills_the_scheduler_is_found(count: int, bad: list[int], deaths: int) -> None:
+    """It is known by what frontends and the supervisor say to the next one."""
+    harness = harness_of(count)
+    harness.fatal.clear()
+    harness.deadly.add(FATAL)
+    for number, prompt in enumerate(prompts_of(count, bad)):
+        harness.submit(submit_of(number, prompt, max_tokens=20))
+    harness.drain()
+    errors = [number for number in range(count) if harness.record(number).finished.error]  # type: ignore[union-attr]
+    assert errors == bad
+    assert all(harness.record(number).finished.error == "request_quarantined" for number in bad)  # type: ignore[union-attr]
+    assert harness.num_deaths == deaths
+
+
+def test_schedulers_that_die_of_nothing_convict_nobody() -> None:
+    """As long as there is a little progress between, or they are not alone on trial."""
+    harness = harness_of(32)
+    harness.fatal.clear()
+    for number in range(24):
+        harness.submit(submit_of(number, [number, 1, 2], max_tokens=40))
+    for turns in (20, 3, 0, 0, 6, 0, 0, 20):
+        for _ in range(turns):
+            harness.turn()
+        harness.lose_scheduler(late=True)
+    harness.drain()
+    assert all(one.finished and not one.finished.error for one in harness.records.values())
+
+
+def test_the_convicted_s_twins_end_with_it() -> None:
+    """Sixteen choices of a prompt that kills are not tried one by one."""
+    harness = harness_of(32)
+    harness.failing_kills = True
+    for number in range(16):
+        harness.submit(submit_of(number, [1, FATAL], max_tokens=20, seed=number))
+    harness.submit(submit_of(16, [3, 4], max_tokens=20))
+    harness.drain()
+    ends = [one.finished and one.finished.error for one in harness.records.values()]
+    assert ends == ["request_quarantined"] * 16 + [None]
+    assert harness.num_deaths <= 4
+
+
+def test_one_long_stream_alone_is_not_convicted_of_deaths_it_survived() -> None:
+    harness = harness_of(4)
+    harness.fatal.clear()
+    harness.submit(submit_of(0, [1, 2], max_tokens=60))
+    while harness.life.requests:
+        for _ in range(4):
+            harness.turn()
+        if harness.life.requests:
+            harness.lose_workers(late=False)
+    end = harness.record(0).finished
+    assert end and not end.error and harness.num_deaths >= 10
+
+
+def test_what_the_supervisor_is_told() -> None:
+    """Who runs on trial, before; and what came of it."""
+    harness = harness_of(64)
+    harness.failing_kills = True
+    told: list[tuple[int, int]] = []
+    harness.life.on_trial = lambda trial: told.append((trial.num_acquitted, len(trial.accused)))
+    for number, prompt in enumerate(prompts_of(64, [12])):
+        harness.submit(submit_of(number, prompt, max_tokens=20))
+    harness.drain()
+    groups = [(0, 64), (0, 0), (0, 8), (8, 8), (0, 0)]  # a death, and one; the first of eight
+    singles = [(0, 1), (1, 1), (1, 1), (1, 1), (1, 1), (0, 0), (0, 1), (1, 1), (1, 1)]
+    rest = [(1, 8), (8, 8), (8, 8), (8, 8), (8, 8), (8, 8), (8, 0)]
+    assert told == groups + singles + rest
 
 
 def test_deaths_that_are_nobody_s_fault_end_nothing() -> None:

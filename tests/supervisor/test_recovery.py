@@ -78,6 +78,45 @@ def test_a_new_scheduler_knows_how_often_others_were_started_again(served: Serve
     assert served.events("started")["scheduler-0"] == pid
 
 
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize("victim", ["worker-0", "scheduler-0"])
+def test_while_frontends_drain_the_engine_is_looked_after(
+    tmp_path: Path, serving: list[Served], victim: str, number: signal.Signals
+) -> None:
+    """And no frontend is started again, whatever it ended of."""
+    served = Served(tmp_path, {"frontend-0": "stubborn"}, frontends=2, shutdown_timeout=60, ranks=1)
+    serving.append(served)
+    served.ready()
+    old = served.events("started")
+    served.process.send_signal(signal.SIGTERM)
+    served.wait_for("sigterm", 2)
+    os.kill(old[victim], number)
+    wait_for_new(served, old, {victim})
+    served.process.send_signal(signal.SIGTERM)
+    code, errors = served.finish()
+    assert code == 0 and f"{victim} was killed by SIGKILL; starting it again" in errors
+    assert served.events("started").keys() == old.keys()
+    assert [name for name in old if served.events("started")[name] != old[name]] == [victim]
+
+
+def test_a_crash_loop_while_draining_is_told(tmp_path: Path, serving: list[Served]) -> None:
+    """By the exit code: what was in flight did not get to its end."""
+    served = Served(tmp_path, {"frontend-0": "stubborn"}, shutdown_timeout=60)
+    serving.append(served)
+    served.ready()
+    served.process.send_signal(signal.SIGTERM)
+    served.wait_for("sigterm", 1)
+    for death in range(6):
+        pids = served.events("started")
+        os.kill(pids["worker-0"], signal.SIGKILL)
+        if death < 5:
+            wait_for_new(served, pids, {"worker-0"})
+    wait_until(lambda: not Path(f"/proc/{pids['worker-0']}").exists())
+    served.process.send_signal(signal.SIGTERM)
+    code, errors = served.finish()
+    assert code == 70 and "5 restarts within 60 s did not help; stopping" in errors
+
+
 def test_a_crash_loop_ends_the_server(tmp_path: Path, serving: list[Served]) -> None:
     served = Served(tmp_path, {"worker-0": "die-on-go"})
     serving.append(served)

@@ -17,6 +17,7 @@ from octavo.services.scheduler.request import Request
 from octavo.services.scheduler.scheduler import Scheduler
 from octavo.services.scheduler.worker_group import Joined, WorkerGroup
 from octavo.shared.messages import (
+    FURTHER,
     NOT_BEGUN,
     Begun,
     Finished,
@@ -35,6 +36,7 @@ from octavo.shared.messages import (
     unpack,
     unpack_floats,
 )
+from octavo.shared.process import Trial
 from octavo.shared.sampling import SamplingParams
 from octavo.shared.transport import MemoryHub
 
@@ -69,7 +71,7 @@ def submit_of(number: int, prompt: list[int], **fields: object) -> Submit:
     """Fields of Submit by their names; everything else goes to SamplingParams."""
     names = (
         *("priority", "cache_salt", "num_choices", "pooling"),
-        *("tenant", "until", "quota", "parent"),
+        *("tenant", "until", "quota", "parent", "goes_on"),
     )
     own = {name: fields.pop(name) for name in names if name in fields}
     arrival = fields.pop("arrival_time", float(number))
@@ -97,6 +99,9 @@ class Record:
     finished: Finished | None = None
     finished_at: float = 0.0
     vector: list[float] | None = None
+    admitted: bool = False
+    survived: int = 0
+    safe_len: int = 0
 
     @property
     def wants_logprobs(self) -> bool:
@@ -105,11 +110,22 @@ class Record:
     def journal(self) -> Submit:
         """What a frontend sends a scheduler that was started anew."""
         positions = len(self.prompt_logprobs) + 1 if self.prompt_logprobs else 0
+        if len(self.token_ids) >= self.safe_len:
+            self.survived = 0
+        self.survived += 1
+        self.safe_len = len(self.token_ids) + FURTHER
+        until = self.submit.until
+        if self.admitted or self.token_ids:
+            until = msgspec.structs.replace(until, queue=0.0)
+        if self.token_ids:
+            until = msgspec.structs.replace(until, first_token=0.0)
         return msgspec.structs.replace(
             self.submit,
             output_ids=pack(self.token_ids),
             prompt_logprobs_end=positions,
             begun=self.begun if self.token_ids else NOT_BEGUN,
+            survived=self.survived,
+            until=until,
         )
 
 
@@ -125,22 +141,29 @@ class Harness:
         self.now = 0.0
         self._epoch = 0
         self.fatal: set[int] = set()
+        self.deadly: set[int] = set()
+        """Tokens: the scheduler dies when it plans a step for a prompt with one of these."""
         self.longest_batch = 1 << 30
+        self.trial = Trial(0, [])
+        """What the supervisor was told last."""
         self._start_scheduler()
         self.preparing: list[int] = []
         """Grammars that the worker has not reported yet."""
         self.worker = self._new_worker()
         self.plans: collections.deque[StepPlan] = collections.deque()
         self.trials = True
+        """Or nobody is accused, whatever dies."""
         self.failing_kills = False
         """What a step that fails does to its worker."""
         self.num_deaths = 0
+        """Of workers, and of schedulers that plan what is deadly."""
         self.late: list[StepResult] = []
         """Of workers, or to a scheduler, that are no more."""
         self.history: list[StepPlan] = []
         self.records: dict[bytes, Record] = {}
 
     def _start_scheduler(self) -> None:
+        accused, self.trial = self.trial.accused, Trial(0, [])
         self.scheduler = Scheduler(
             self.limits,
             b"test",
@@ -148,10 +171,15 @@ class Harness:
             clock=lambda: self.now,
             epoch=self._epoch,
             cache_facts=self._cache_facts,
+            accused=accused,
+            on_trial=self._note_trial,
         )
         self.life = self.scheduler._life
         last = first_number(self._epoch)
         self.life.gate = GrammarGate(last, max_bytes=300_000, max_idle_bytes=150_000)
+
+    def _note_trial(self, trial: Trial) -> None:
+        self.trial = trial
 
     def _new_worker(self) -> FakeWorker:
         limits = self.limits
@@ -187,8 +215,9 @@ class Harness:
         self.worker = self._new_worker()
         self.worker.adopt(step)
         self.num_deaths += 1
+        self.trial = Trial(0, [])
         if not self.trials:
-            self.life.flights.clear()  # nobody is accused
+            self.life.flights.clear()
         self.scheduler.replay(self.limits.num_blocks)
         self._read(self.scheduler.take_outputs())
         self.check()
@@ -204,7 +233,10 @@ class Harness:
         self.worker.adopt(first_number(self._epoch))
         for record in self.records.values():
             if record.finished is None:
-                self.scheduler.add(record.peer, record.journal())
+                journal = record.journal()
+                if not self.trials:
+                    journal.survived = 0
+                self.scheduler.add(record.peer, journal)
         self._read(self.scheduler.take_outputs())
         self.check()
 
@@ -250,18 +282,29 @@ class Harness:
         if len(self.plans) >= self.depth:
             return False
         self.carry_out()
+        calm = not self.life.trials.active
         filling, backlog = dict(self.life.filling), self.backlog()
         over = self.over()
         running = list(self.life.running.values())
         plan = self.scheduler.schedule()
+        if plan is not None and self._is_deadly(plan):
+            self.num_deaths += 1
+            self.lose_scheduler(late=False)
+            return True
         backlog += sum(len(one.token_ids) for one in running if one.slot < 0 and not one.over)
         self._read(self.scheduler.take_outputs())
         if plan is not None:
-            self._check_bounds(plan, filling, backlog, over)
+            if calm:  # else the backlog grew when the plan was made
+                self._check_bounds(plan, filling, backlog, over)
             self.plans.append(plan)
             self.history.append(plan)
         self.check()
         return plan is not None
+
+    def _is_deadly(self, plan: StepPlan) -> bool:
+        running = self.life.running
+        riders = (running[slot] for slot in unpack(plan.slots).tolist() if slot in running)
+        return any(self.deadly & set(one.token_ids[: one.prompt_len].tolist()) for one in riders)
 
     def backlog(self) -> int:
         """Tokens of prompts still to be computed, recounted."""
@@ -344,6 +387,8 @@ class Harness:
             self._read_one(peer, message)
 
     def _read_one(self, peer: bytes, message: Outputs) -> None:
+        for one in message.admitted:
+            self.records[one].admitted = True
         for started in message.started:
             record = self.records[started.request_id]
             assert record.cached_tokens is None and not record.token_ids
@@ -362,7 +407,7 @@ class Harness:
             record = self.records[ids[16 * index : 16 * index + 16]]
             assert logprobs.get(index) == (token if record.wants_logprobs else None)
             assert record.peer == peer and record.finished is None
-            assert record.cached_tokens is not None
+            assert record.cached_tokens is not None or self._fails_in(message, record)
             record.token_ids.append(token)
             record.begun = msgspec.structs.replace(record.begun, token=self.now)
         for pooled in message.pooled:
@@ -373,6 +418,10 @@ class Harness:
             record = self.records[finished.request_id]
             assert record.peer == peer and record.finished is None
             record.finished, record.finished_at = finished, self.now
+
+    def _fails_in(self, message: Outputs, record: Record) -> bool:
+        ends = (one for one in message.finished if one.request_id == record.submit.request_id)
+        return any(end.error == "internal_error" for end in ends)
 
     def check(self) -> None:
         """Every block is free or owned as often as counted; every slot has one request."""

@@ -1,12 +1,13 @@
-"""Faults inside a worker, asked for by OCTAVO_TEST_FAULT: python imports this by its name, where
-PYTHONPATH names this folder. The product knows nothing of it.
+"""Faults inside a worker or the scheduler, asked for by OCTAVO_TEST_FAULT: python imports this by
+its name, where PYTHONPATH names this folder. The product knows nothing of it.
 
 A request is `cursed` that asks for CURSED tokens. Faults: `die`, `raise`, `memory`: a step with a
 cursed row does so; `memory-1`: on rank 1 alone; `memory-once`: the tenth step; `admit`: a cursed
 row cannot be taken in; `illegal`: as `die`, but by a CUDA kernel that reads what it must not;
 `ballast`: while a cursed row is computed, all of the GPU's memory is taken but 32 MiB. `numbers`:
 requests that ask for as many tokens as POISONS has are spoilt there: in hidden states, in the keys
-or values of their first block, or in their logits, from that many steps on.
+or values of their first block, or in their logits, from that many steps on. `scheduler`: a
+scheduler that has planned a step with a cursed row dies.
 """
 
 from __future__ import annotations
@@ -30,8 +31,13 @@ POISONS = {
     51: ("-inf", 10),
     52: ("hidden", 0),
 }
-TARGET = "octavo.services.worker.model_runner"
 FAULT = os.environ.get("OCTAVO_TEST_FAULT", "")
+ROLE = "scheduler" if FAULT == "scheduler" else "worker"
+TARGETS = {
+    "worker": "octavo.services.worker.model_runner",
+    "scheduler": "octavo.services.scheduler.planner",
+}
+TARGET = TARGETS[ROLE]
 
 
 def on_rank(number: int) -> bool:
@@ -155,11 +161,29 @@ def jump(path: str) -> None:
 
 
 def patch(module: ModuleType) -> None:
+    if ROLE == "scheduler":
+        patch_planner(module.Planner)
+        return
     runner, sampler = module.ModelRunner, module.Sampler
     curse = Curse(runner, sampler)
     runner.execute = lambda self, plan: curse.execute(self, plan)
     runner.forward = lambda self, rows: curse.poison.forward(self, rows)
     sampler.admit = lambda self, row: curse.admit(self, row)
+
+
+def patch_planner(planner: Any) -> None:
+    """The plan is lost with the process."""
+    make = planner.plan
+
+    def plan(self: Any) -> Any:
+        made = make(self)
+        life = self._life
+        rows = life.flights[-1].slots.tolist() if made is not None else []
+        if any(life.running[slot].sampling.max_tokens == CURSED for slot in rows):
+            os.kill(os.getpid(), 9)
+        return made
+
+    planner.plan = plan
 
 
 class Finder(importlib.abc.MetaPathFinder):
@@ -183,7 +207,7 @@ class Finder(importlib.abc.MetaPathFinder):
         return spec
 
 
-if FAULT and any("octavo.services.worker" in word for word in sys.orig_argv):
+if FAULT and any(f"octavo.services.{ROLE}" in word for word in sys.orig_argv):
     sys.meta_path.insert(0, Finder())
 if "OCTAVO_TEST_CLOCK" in os.environ:
     jump(os.environ["OCTAVO_TEST_CLOCK"])
