@@ -45,9 +45,14 @@ def test_compose_mounts_files_that_are_there() -> None:
 
 def test_compose_names_what_the_balancers_and_prometheus_name() -> None:
     services = compose()["services"]
-    for name in ("haproxy.cfg", "nginx.conf", "prometheus/prometheus.yml"):
+    replicas = {name for name in services if name.startswith("octavo")}
+    for name in ("haproxy.cfg", "prometheus/prometheus.yml"):
         named = set(re.findall(r"\b(octavo-\d):8000", (DEPLOY / name).read_text()))
-        assert named == {name for name in services if name.startswith("octavo")}
+        assert named == replicas
+    (alias,) = re.findall(
+        r"default (\w+):8000", (DEPLOY / "nginx/replicas-docker.conf").read_text()
+    )
+    assert all(alias in services[name]["networks"]["default"]["aliases"] for name in replicas)
 
 
 def test_grace_is_longer_than_the_drain() -> None:
