@@ -15,9 +15,11 @@ from octavo.services.batch.client import Address
 from octavo.services.batch.jobs import Job, read_jobs, survey
 from octavo.services.batch.private_server import private_server
 from octavo.services.batch.run import Tally, Watch, run_jobs, still_to_do
+from octavo.services.supervisor.bounds import check_range
 from octavo.services.supervisor.children import Spawner
+from octavo.services.supervisor.own_parser import own_parser
 from octavo.services.supervisor.resolve import resolve
-from octavo.services.supervisor.settings import Settings, check_range, read_settings
+from octavo.services.supervisor.settings import Settings, read_settings
 from octavo.services.supervisor.signals import StopRequested, StopSignals
 from octavo.services.supervisor.supervisor import explain
 from octavo.shared.arguments import Parser
@@ -54,10 +56,10 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
 
 
 def make_parser() -> Parser:
-    parser = Parser(
-        "octavo run-batch",
-        usage="octavo run-batch -i FILE -o FILE [MODEL | --url URL] [flags of octavo serve]",
-        description="Answer a file of requests, in the form of OpenAI's batches, into another. A "
+    parser = own_parser(
+        "run-batch",
+        "-i FILE -o FILE [MODEL | --url URL]",
+        "Answer a file of requests, in the form of OpenAI's batches, into another. A "
         "run that was stopped is continued by the same command.",
     )
     parser.add_argument("-i", "--input-file", required=True, type=Path, metavar="FILE")

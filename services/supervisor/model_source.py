@@ -25,6 +25,12 @@ def served_name(model: str) -> str:
     return model or DEMO_NAME
 
 
+def is_here(model: str) -> bool:
+    """Whether it can only be found on this machine: it is no id on a hub, or there is a directory
+    of that name."""
+    return not model or Path(model).expanduser().exists() or not HUB_ID.fullmatch(model)
+
+
 def locate(model: str, *, weights: bool = True) -> Path:
     """The directory of `model`, downloaded if it is a hub id. Raises ConfigError.
 

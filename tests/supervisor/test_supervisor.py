@@ -42,6 +42,17 @@ def test_serves_when_all_are_ready_and_stops_in_order(
     assert list(served.sockets.iterdir()) == []
 
 
+@pytest.mark.parametrize(("host", "warns"), [("0.0.0.0", True), ("127.0.0.1", False)])
+def test_an_open_door_is_warned_of(
+    tmp_path: Path, serving: list[Served], host: str, warns: bool
+) -> None:
+    served = Served(tmp_path, environ={"OCTAVO_TEST_HOST": host})
+    serving.append(served)
+    served.ready()
+    served.process.send_signal(signal.SIGTERM)
+    assert ("no API keys: whoever reaches http://" in served.finish()[1]) == warns
+
+
 def test_refuses_connections_until_ready(tmp_path: Path, serving: list[Served]) -> None:
     served = Served(tmp_path, {"worker-0": "hang"})
     serving.append(served)
