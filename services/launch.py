@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from octavo.shared.errors import StartError
 from octavo.shared.log import setup_logging
+from octavo.shared.standard_streams import open_standard_streams
 from octavo.shared.version import VERSION
 
 BAD_USAGE = 2
@@ -32,6 +33,7 @@ class Command:
 
 
 def main() -> None:
+    open_standard_streams()
     sys.exit(run(sys.argv[1:], os.environ))
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from urllib.parse import urlsplit
 
+from octavo.shared.arguments import check_url
 from octavo.shared.config import EngineConfig, ServerConfig
 from octavo.shared.errors import ConfigError
 from octavo.shared.keys import read_key_file
@@ -76,14 +76,3 @@ def check_range(name: str, value: float, low: float, high: float) -> None:
     """Raise ConfigError, naming the option, for a value outside its bounds (or not a number)."""
     if not low <= value <= high:
         raise ConfigError(f"{name} must be between {low} and {high}, not {value}")
-
-
-def check_url(name: str, text: str) -> None:
-    """Raise ConfigError for what is no address of HTTP."""
-    try:
-        parts = urlsplit(text)
-        sound = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # a bad port, a bracket that is not closed
-        sound = False
-    if not sound or not text.isascii() or not text.isprintable() or " " in text:
-        raise ConfigError(f"{name}: {text!r} is no URL (http://HOST:PORT)")

@@ -18,7 +18,7 @@ from octavo.services.supervisor.own_parser import own_parser
 from octavo.services.supervisor.resolve import resolve
 from octavo.services.supervisor.settings import read_settings
 from octavo.services.verify.prompts import TEXTS, encode
-from octavo.shared.arguments import Parser
+from octavo.shared.arguments import Parser, utf8
 from octavo.shared.config import EngineConfig, ModelInfo
 from octavo.shared.errors import ConfigError
 from octavo.shared.log import setup_logging
@@ -45,6 +45,7 @@ def make_parser() -> Parser:
     )
     parser.add_argument(
         "--prompt",
+        type=utf8,
         action="append",
         metavar="TEXT",
         help="Instead of the built-in ones; repeatable.",

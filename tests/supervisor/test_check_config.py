@@ -87,9 +87,18 @@ def only_checked(monkeypatch: pytest.MonkeyPatch) -> None:
         ("--tenant-slowdown inf", "tenant_slowdown must be between 1.1 and"),
         ("--host no.such.invalid", "host 'no.such.invalid' cannot be resolved"),
         ("--tokenizer /no/such", "/no/such: no such directory"),
-        ("--otlp-traces-endpoint notaurl", "otlp_traces_endpoint: 'notaurl' is no URL"),
-        ("--otlp-traces-endpoint http://[::bad", "'http://[::bad' is no URL"),
-        ("--otlp-traces-endpoint http://h:99999", "'http://h:99999' is no URL"),
+        (
+            "--otlp-traces-endpoint notaurl",
+            "otlp_traces_endpoint 'notaurl': it must begin with http",
+        ),
+        (
+            "--otlp-traces-endpoint http://[::bad",
+            "otlp_traces_endpoint 'http://[::bad': it must begin with http",
+        ),
+        (
+            "--otlp-traces-endpoint http://h:99999",
+            "otlp_traces_endpoint 'http://h:99999': it must begin with http",
+        ),
     ],
 )
 @pytest.mark.usefixtures("only_checked")
