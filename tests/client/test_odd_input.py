@@ -90,10 +90,10 @@ def test_a_batch_for_nobody_is_over_at_once(
     assert says.format(port=port) in capsys.readouterr().err
 
 
-def shell(line: str, server: Server, **options: bytes) -> subprocess.CompletedProcess[bytes]:
+def shell(line: str, server: Server, typed: bytes = b"") -> subprocess.CompletedProcess[bytes]:
     command = f'"$0" -P -m octavo.services.launch {line}'.replace("URL", server.url)
     return subprocess.run(
-        ["bash", "-c", command, sys.executable], capture_output=True, timeout=120, **options
+        ["bash", "-c", command, sys.executable], capture_output=True, timeout=120, input=typed
     )
 
 
@@ -111,6 +111,6 @@ def test_streams_that_are_closed(line: str, code: int, server: Server) -> None:
 
 
 def test_lines_that_are_not_utf8(server: Server) -> None:
-    ended = shell("complete --max-tokens 2 --url URL", server, input=b"one \xff two\nthree\n")
+    ended = shell("complete --max-tokens 2 --url URL", server, typed=b"one \xff two\nthree\n")
     assert (ended.returncode, ended.stderr) == (0, b"")
     assert ended.stdout.count(b"\n") >= 2

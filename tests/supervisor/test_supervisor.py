@@ -133,7 +133,7 @@ def test_tells_the_service_manager(tmp_path: Path, serving: list[Served]) -> Non
         manager.settimeout(10)
         served = Served(tmp_path, environ={"NOTIFY_SOCKET": address})
         serving.append(served)
-        assert manager.recv(1000) == b"STATUS=loading weights 25 % (0.0 of 0.0 GB, 0.0 GB/s)"
+        assert manager.recv(1000) == b"STATUS=loading weights 25 % (1.0 of 4.0 B)"
         assert manager.recv(1000).startswith(b"READY=1\nSTATUS=Ready in ")
         served.process.send_signal(signal.SIGTERM)
         assert manager.recv(1000).startswith(b"STOPPING=1")
