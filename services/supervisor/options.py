@@ -269,15 +269,15 @@ OPTIONS = (
         "max_queued_requests",
         SERVER,
         "Requests waiting or running above which new ones get 503.",
-        parse=size,
         alias="--max-num-queued-reqs",
+        parse=size,
     ),
     Option(
         "max_queued_tokens",
         SERVER,
         "Tokens of prompts waiting above which new requests get 503.",
-        parse=size,
         alias="--max-num-queued-tokens",
+        parse=size,
     ),
     Option(
         "strict_requests",

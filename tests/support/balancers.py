@@ -46,7 +46,7 @@ def configured(name: str, folder: Path, port: int, replicas: list[str]) -> Path:
         return path
     shutil.copytree(DEPLOY / "nginx", folder, dirs_exist_ok=True)
     places = (folder / "replicas.conf").read_text()
-    places = re.sub(r"127\.0\.0\.1:800(\d)", lambda one: replicas[int(one[1]) - 1], places)
+    places = re.sub(r"127\.0\.0\.1:810(\d)", lambda one: replicas[int(one[1]) - 1], places)
     (folder / "replicas.conf").write_text(places + temporary_folders(folder))
     path = folder / "nginx.conf"
     text = path.read_text().replace("listen 8080", f"listen 127.0.0.1:{port}")
