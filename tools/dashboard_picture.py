@@ -18,8 +18,8 @@ from typing import Any
 import httpx
 
 FOLDER = Path(__file__).parent.parent / "deploy" / "grafana" / "dashboards"
-CELL = 0.55
-"""Inches of a column, or a row, of Grafana's grid."""
+COLUMN, ROW = 0.55, 0.36
+"""Inches of Grafana's grid."""
 STEP = 5
 RATE = "30s"
 SAID = (
@@ -64,14 +64,14 @@ def draw(name: str, url: str, seconds: float, path: Path) -> None:
     board = json.loads((FOLDER / f"{name}.json").read_text())
     places = [panel["gridPos"] for panel in board["panels"]]
     width, height = (max(p[a] + p[b] for p in places) for a, b in (("x", "w"), ("y", "h")))
-    figure = pyplot.figure(figsize=(width * CELL, height * CELL + 0.4))
+    figure = pyplot.figure(figsize=(width * COLUMN, height * ROW + 0.4))
     for one, place in zip(board["panels"], places, strict=True):
         axis = figure.add_axes(
             (
-                (place["x"] + 1.6) / width,
+                (place["x"] + 1.2) / width,
                 1 - (place["y"] + place["h"] - 1) / height * 0.98,
-                (place["w"] - 2.2) / width,
-                (place["h"] - 2.2) / height * 0.98,
+                (place["w"] - 1.6) / width,
+                (place["h"] - 2) / height * 0.98,
             )
         )
         panel(axis, one, [each for t in one["targets"] for each in ask(url, t, seconds)])
@@ -91,8 +91,9 @@ def panel(axis: Any, one: dict[str, Any], series: Series) -> None:
         axis.barh([name for name, _, _ in series], [scale * ys[-1] for _, _, ys in series])
     else:
         for name, xs, ys in series:
-            axis.plot(xs, [scale * y for y in ys], label=name, linewidth=1.2)
+            axis.plot([x / 60 for x in xs], [scale * y for y in ys], label=name, linewidth=1.2)
         axis.set_ylim(bottom=0)
+        axis.xaxis.set_major_formatter(lambda x, _: f"{x:g} min")
         axis.grid(alpha=0.3)
         if 0 < len(series) < 10:
             axis.legend(fontsize=6, loc="upper left")

@@ -28,7 +28,16 @@ PLACE = re.compile(
     r"(?<![\w./-])(?:bench|deploy|docs|kernels|services|shared|tests|tools)/(?!\S*<)[\w./*-]*[\w*]"
 )
 FOREIGN = {
-    *("--build", "--scale", "--no-deps", "--shm-size", "--gpus", "--name", "--change"),  # docker
+    *(
+        "--build",
+        "--scale",
+        "--no-deps",
+        "--shm-size",
+        "--gpus",
+        "--name",
+        "--change",
+        "--wait",
+    ),  # docker
     *("--create", "--now", "--offline"),  # systemd
 }
 """Flags of other programs."""
