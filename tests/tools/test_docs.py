@@ -25,7 +25,7 @@ FLAG = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]+")
 COMMAND = re.compile(r"(?<!-g )\boctavo ([a-z][a-z-]+)")
 VARIABLE = re.compile(r"\bOCTAVO_[A-Z_]+[A-Z]\b")
 PLACE = re.compile(
-    r"(?<![\w./-])(?:bench|deploy|docs|kernels|services|shared|tests|tools)/(?!\S*<)[\w./*-]*[\w*]"
+    r"(?<![\w./-])(?:bench|deploy|docs|kernels|services|shared|tests|tools)/(?!\S*<)[\w./*@-]*[\w*]"
 )
 FOREIGN = {
     *(
