@@ -103,7 +103,7 @@ def test_no_foreign_flag_is_left_over() -> None:
 @by_page
 def test_commands_and_variables_exist(page: Path) -> None:
     text = "\n".join(code(page))
-    assert set(COMMAND.findall(text)) <= set(COMMANDS)
+    assert set(COMMAND.findall(text)) <= {*COMMANDS, "help"}
     variables = {option.variable for option in OPTIONS} | {"OCTAVO_MODEL", "OCTAVO_CONFIG"}
     named = {name for name in VARIABLE.findall(text) if not name.startswith("OCTAVO_TEST_")}
     assert named <= variables
