@@ -13,9 +13,11 @@ from dataclasses import dataclass
 
 from octavo.shared.errors import StartError
 from octavo.shared.log import setup_logging
+from octavo.shared.standard_streams import open_standard_streams
 from octavo.shared.version import VERSION
 
 BAD_USAGE = 2
+ALL = "all"
 INTERRUPTED, READER_GONE = 130, 141
 """As of processes that SIGINT or SIGPIPE ended."""
 Environ = Mapping[str, str]
@@ -32,6 +34,7 @@ class Command:
 
 
 def main() -> None:
+    open_standard_streams()
     sys.exit(run(sys.argv[1:], os.environ))
 
 
@@ -41,15 +44,31 @@ def run(argv: list[str], environ: Environ) -> int:
     if first in ("--version", "version"):
         print(f"octavo {VERSION}")
         return 0
-    if first in ("--help", "-h", "help"):
-        print(usage(), end="")
-        return 0
+    asked, _, page = first.partition("=")
+    if asked in ("--help", "-h", "help"):
+        return show_help(page or next(iter(rest), ""), environ)
     if first in COMMANDS:
         return explained(COMMANDS[first], rest, environ)
-    nearest = difflib.get_close_matches(first, COMMANDS, n=1)
-    if first:
+    return unknown(first)
+
+
+def show_help(about: str, environ: Environ) -> int:
+    """Of everything, of a command, or of those options of the server that a word chooses."""
+    if about in COMMANDS:
+        return explained(COMMANDS[about], ["--help"], environ)
+    if about in ("", ALL):
+        print(usage(), end="")
+        return explained(COMMANDS["serve"], [f"--help={about}"], environ) if about else 0
+    nearest = difflib.get_close_matches(about, COMMANDS, n=1)
+    return unknown(about) if nearest else explained(COMMANDS["serve"], [f"--help={about}"], environ)
+
+
+def unknown(command: str) -> int:
+    """Say what there is, and what may have been meant."""
+    nearest = difflib.get_close_matches(command, COMMANDS, n=1)
+    if command:
         hint = f"; did you mean {nearest[0]}?" if nearest else ""
-        print(f"octavo: error: unknown command {first}{hint}\n", file=sys.stderr)
+        print(f"octavo: error: unknown command {command}{hint}\n", file=sys.stderr)
     print(usage(), end="", file=sys.stderr)
     return BAD_USAGE
 

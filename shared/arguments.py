@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import math
 from typing import NoReturn
+from urllib.parse import urlsplit
 
 from octavo.shared.errors import ConfigError
 
@@ -23,3 +25,42 @@ class Parser(argparse.ArgumentParser):
 
 def formatter(prog: str) -> argparse.HelpFormatter:
     return argparse.HelpFormatter(prog, max_help_position=32, width=WIDTH)
+
+
+def utf8(word: str) -> str:
+    """What can be sent: words of a command line may hold bytes that are not UTF-8."""
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        raise argparse.ArgumentTypeError("not UTF-8 text") from None
+    return word
+
+
+def finite(word: str) -> float:
+    """A number that JSON has."""
+    if not math.isfinite(value := float(word)):
+        raise argparse.ArgumentTypeError(f"{word} is not a finite number")
+    return value
+
+
+def tcp_port(word: str) -> int:
+    value = int(word)
+    if not 1 <= value <= 65535:
+        raise argparse.ArgumentTypeError(f"{word} is not between 1 and 65535")
+    return value
+
+
+def check_url(name: str, word: str) -> None:
+    """Raise ConfigError, naming the option, for what is no address of HTTP."""
+    try:
+        parts = urlsplit(word)
+        sound = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a bad port, a bracket that is not closed
+        sound = False
+    if not sound or not is_plain(word):
+        raise ConfigError(f"{name} {word!a}: it must begin with http:// or https:// and a host")
+
+
+def is_plain(word: str) -> bool:
+    """Fit for a header of HTTP: printable ASCII without spaces."""
+    return word.isascii() and word.isprintable() and " " not in word

@@ -1,10 +1,19 @@
-"""Reports of runs as a table, and as a picture of latency against load."""
+"""Reports of runs as a table, and as a picture of latency against load.
+
+    python bench/load/report.py FILE.json FILE.png
+
+draws what `bench/serving.py --json FILE.json` measured, on a machine that has matplotlib.
+"""
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent))
 
 from octavo.services.client.load.figures import SHARES
 
@@ -49,4 +58,8 @@ def plot(reports: Sequence[dict[str, Any]], path: Path) -> None:
         axis.set(title=name[:-3].upper(), xlabel="requests/s", ylabel="ms", ylim=0)
         axis.legend()
     figure.tight_layout()
-    figure.savefig(path)
+    figure.savefig(path, dpi=110)
+
+
+if __name__ == "__main__":
+    plot(json.loads(Path(sys.argv[1]).read_text())["detail"], Path(sys.argv[2]))

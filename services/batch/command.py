@@ -10,22 +10,28 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import httpx
+
 from octavo.services.batch.answers import AnswerFile
 from octavo.services.batch.client import Address
 from octavo.services.batch.jobs import Job, read_jobs, survey
 from octavo.services.batch.private_server import private_server
-from octavo.services.batch.run import Tally, Watch, run_jobs, still_to_do
+from octavo.services.batch.run import Watch, run_jobs, still_to_do
+from octavo.services.batch.tally import Tally
+from octavo.services.supervisor.bounds import check_range
 from octavo.services.supervisor.children import Spawner
+from octavo.services.supervisor.own_parser import own_parser
 from octavo.services.supervisor.resolve import resolve
-from octavo.services.supervisor.settings import Settings, check_range, read_settings
+from octavo.services.supervisor.settings import Settings, read_settings
 from octavo.services.supervisor.signals import StopRequested, StopSignals
 from octavo.services.supervisor.supervisor import explain
-from octavo.shared.arguments import Parser
+from octavo.shared.arguments import Parser, check_url, is_plain
 from octavo.shared.errors import ConfigError, StartError
 from octavo.shared.log import setup_logging
 
 INCOMPLETE = 1
 MAX_CONCURRENCY = 4096
+PATIENCE = 10.0
 AGAIN = "the same command goes on where this one stopped"
 
 
@@ -48,16 +54,16 @@ def parse(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     parser = make_parser()
     own, rest = parser.parse_known_args(argv)
     check_range("concurrency", own.concurrency, 1, MAX_CONCURRENCY)
-    if own.url is not None and not own.url.startswith(("http://", "https://")):
-        raise ConfigError("--url must begin with http:// or https://")
+    if own.url is not None:
+        check_url("--url", own.url)
     return own, rest
 
 
 def make_parser() -> Parser:
-    parser = Parser(
-        "octavo run-batch",
-        usage="octavo run-batch -i FILE -o FILE [MODEL | --url URL] [flags of octavo serve]",
-        description="Answer a file of requests, in the form of OpenAI's batches, into another. A "
+    parser = own_parser(
+        "run-batch",
+        "-i FILE -o FILE [MODEL | --url URL]",
+        "Answer a file of requests, in the form of OpenAI's batches, into another. A "
         "run that was stopped is continued by the same command.",
     )
     parser.add_argument("-i", "--input-file", required=True, type=Path, metavar="FILE")
@@ -85,6 +91,18 @@ def _run(own: argparse.Namespace, settings: Settings, environ: Mapping[str, str]
     return 0 if tally.complete else INCOMPLETE
 
 
+def running_server(url: str, key: str | None) -> Address:
+    """Raises ConfigError where none answers: a run that never began is no run to be continued."""
+    if key is not None and not is_plain(key):
+        raise ConfigError("the API key is not printable ASCII without spaces")
+    address = Address(url.rstrip("/").removesuffix("/v1"), key=key)
+    try:
+        httpx.get(f"{address.url}/health", timeout=PATIENCE)
+    except (httpx.RequestError, httpx.InvalidURL) as error:
+        raise ConfigError(f"no server answers at {address.url}") from error
+    return address
+
+
 def _answer(
     own: argparse.Namespace,
     settings: Settings,
@@ -98,8 +116,7 @@ def _answer(
     with contextlib.ExitStack() as cleanup:
         signals = cleanup.enter_context(StopSignals())
         if target is None:
-            key = next(iter(settings.server.api_key), None)
-            address = Address(own.url.rstrip("/"), key=key)
+            address = running_server(own.url, next(iter(settings.server.api_key), None))
             watch = Watch(signals.fd, signals.raise_if_received)
         else:
             started = private_server(*target, Spawner(environ), signals, settings.log_level)

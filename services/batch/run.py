@@ -3,53 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import sys
-import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import httpx
-from tqdm import tqdm
 
-from octavo.services.batch.answers import Answer, AnswerFile
+from octavo.services.batch.answers import AnswerFile
 from octavo.services.batch.client import Address, ServerGone, answer
 from octavo.services.batch.jobs import Job
+from octavo.services.batch.tally import Tally, report_on
 from octavo.services.supervisor.group import ChildDied
 from octavo.services.supervisor.signals import StopRequested
-
-SECONDS_PER_LINE = 10.0
-"""How often a progress that goes to a file is written."""
-
-
-@dataclass
-class Tally:
-    """How a run went. `before`: answered by earlier ones."""
-
-    total: int
-    before: int = 0
-    answered: int = 0
-    failed: int = 0
-    started: float = field(default_factory=time.monotonic)
-
-    def note(self, given: Answer) -> None:
-        if given.good:
-            self.answered += 1
-        else:
-            self.failed += 1
-
-    @property
-    def complete(self) -> bool:
-        return self.before + self.answered == self.total
-
-    def summary(self) -> str:
-        seconds = time.monotonic() - self.started
-        text = f"{self.before + self.answered} of {self.total} requests answered"
-        parts = [
-            f"{self.answered} now in {seconds:.1f} s",
-            *([f"{self.before} before"] if self.before else []),
-            *([f"{self.failed} failed"] if self.failed else []),
-        ]
-        return f"{text} ({', '.join(parts)})"
 
 
 def still_to_do(jobs: Iterable[Job], done: set[str]) -> Iterator[Job]:
@@ -73,8 +37,8 @@ async def run_jobs(
     concurrency: int,
 ) -> str | None:
     """Answer every job; returns what ended the run before that, if anything did."""
-    with _bar(tally) as bar:
-        work = asyncio.create_task(_all(jobs, address, answers, tally, concurrency, bar))
+    with report_on(tally) as report:
+        work = asyncio.create_task(_all(jobs, address, answers, tally, concurrency, report))
         trouble: list[str] = []
 
         def look() -> None:
@@ -105,14 +69,14 @@ async def _all(
     answers: AnswerFile,
     tally: Tally,
     concurrency: int,
-    bar: tqdm[None],
+    report: Callable[[], object],
 ) -> None:
     async def one_after_another(client: httpx.AsyncClient) -> None:
         for job in jobs:  # shared: each takes what is next
             given = await answer(client, job)
             answers.add(given)
             tally.note(given)
-            bar.update()
+            report()
 
     async with address.connect(concurrency) as client:
         try:
@@ -121,10 +85,3 @@ async def _all(
                     group.create_task(one_after_another(client))
         except* ServerGone as gone:
             raise gone.exceptions[0] from None
-
-
-def _bar(tally: Tally) -> tqdm[None]:
-    interval = 0.1 if sys.stderr.isatty() else SECONDS_PER_LINE
-    return tqdm(
-        total=tally.total, initial=tally.before, unit="req", mininterval=interval, file=sys.stderr
-    )

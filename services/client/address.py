@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from octavo.shared.arguments import check_url, is_plain, tcp_port
 from octavo.shared.errors import ConfigError, StartError
 
 DEFAULT_PORT = 8000
@@ -26,7 +27,7 @@ def add_address(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--url", "--base-url", metavar="URL", help="The server (http://127.0.0.1:8000)."
     )
-    parser.add_argument("--port", type=int, metavar="N", help="Of a server on this machine.")
+    parser.add_argument("--port", type=tcp_port, metavar="N", help="Of a server on this machine.")
     parser.add_argument(
         "--api-key", metavar="KEY", help=f"Else that of the variable {KEY_VARIABLE}, if set."
     )
@@ -41,14 +42,16 @@ class Address:
 
     @classmethod
     def of(cls, args: argparse.Namespace, environ: Mapping[str, str]) -> Address:
-        """Raises ConfigError for no URL."""
+        """Raises ConfigError for no URL, and for a key that cannot be sent."""
         url = args.url or f"http://127.0.0.1:{args.port or DEFAULT_PORT}"
-        if not url.startswith(("http://", "https://")):
-            raise ConfigError(f"--url {url}: it must begin with http:// or https://")
+        check_url("--url", url)
         if args.url and args.port:
             raise ConfigError("--url and --port say the same: give one")
         keys = environ.get(KEY_VARIABLE, "").replace(",", " ").split()
-        return cls(url.rstrip("/").removesuffix("/v1"), args.api_key or "".join(keys[:1]))
+        key = args.api_key or "".join(keys[:1])
+        if not is_plain(key):
+            raise ConfigError("the API key is not printable ASCII without spaces")
+        return cls(url.rstrip("/").removesuffix("/v1"), key)
 
     @property
     def port(self) -> int:
@@ -64,13 +67,16 @@ class Address:
         return {"Authorization": f"Bearer {self.key}"} if self.key else {}
 
     def connect(self) -> httpx.Client:
-        # Of this machine's own server, no proxy knows.
-        return httpx.Client(
-            base_url=self.url,
-            headers=self.headers,
-            timeout=PATIENCE,
-            trust_env=not self.is_local,
-        )
+        """Raises ConfigError for a URL that is none after all."""
+        try:
+            return httpx.Client(
+                base_url=self.url,
+                headers=self.headers,
+                timeout=PATIENCE,
+                trust_env=not self.is_local,  # of this machine's own server, no proxy knows
+            )
+        except httpx.InvalidURL as error:
+            raise ConfigError(f"--url {self.url}: {error}") from error
 
     def nobody(self) -> ConfigError:
         return ConfigError(f"no server answers at {self.url}")
@@ -83,7 +89,7 @@ def first_model(client: httpx.Client, address: Address) -> str:
         if answer.status_code != 200:
             raise Refused(said(answer))
         return str(answer.json()["data"][0]["id"])
-    except httpx.TransportError as error:
+    except httpx.RequestError as error:
         raise address.nobody() from error
     except (ValueError, LookupError, TypeError) as error:
         raise Refused(f"{address.url} is no server of models") from error

@@ -20,7 +20,7 @@ from octavo.services.client.load.figures import Slo
 from octavo.services.client.load.outcome import METRICS, Run, table
 from octavo.services.client.load.streams import Target, raise_file_limit, stream_all
 from octavo.services.client.load.workload import FIRST_ID, Uniform, Workload, arrivals
-from octavo.shared.arguments import Parser
+from octavo.shared.arguments import Parser, finite, utf8
 from octavo.shared.errors import ConfigError
 
 ALL_FAILED = 1
@@ -36,12 +36,12 @@ def make_parser() -> Parser:
     )
     add_address(parser)
     add = parser.add_argument
-    add("--model", metavar="NAME", help="Default: the server's first model.")
+    add("--model", type=utf8, metavar="NAME", help="Default: the server's first model.")
     add("--num-prompts", type=int, default=1000, metavar="N", help="Requests (1000).")
     add(
         "--request-rate", type=float, default=math.inf, metavar="X", help="A second (inf: at once)."
     )
-    add("--burstiness", type=float, default=1.0, metavar="X", help="1: Poisson; less: in crowds.")
+    add("--burstiness", type=finite, default=1.0, metavar="X", help="1: Poisson; less: in crowds.")
     add("--max-concurrency", type=int, metavar="N", help="Requests under way at most.")
     add("--input-len", "--random-input-len", type=int, default=1024, metavar="N", help="(1024)")
     add("--output-len", "--random-output-len", type=int, default=128, metavar="N", help="(128)")
@@ -50,7 +50,7 @@ def make_parser() -> Parser:
     add("--prefix-len", "--random-prefix-len", type=int, default=0, metavar="N",
         help="Further tokens that all prompts begin with (0).")  # fmt: skip
     add("--vocab", type=int, default=4000, metavar="N", help="Ids are below it (4000).")
-    add("--temperature", type=float, default=0.0, metavar="X", help="(0)")
+    add("--temperature", type=finite, default=0.0, metavar="X", help="(0)")
     add("--seed", type=int, default=0, metavar="N", help="Another seed, other prompts.")
     add("--goodput", nargs="+", default=[], metavar="NAME:MS",
         help="Limits to be met: ttft:500 tpot:50 e2el:9000.")  # fmt: skip
@@ -149,7 +149,7 @@ def find_model(address: Address, args: argparse.Namespace) -> str:
     with address.connect() as client:
         try:
             answer = client.get("/v1/models", timeout=10.0)
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             raise address.nobody() from error
         if answer.status_code != 200:
             raise Refused(said(answer))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from octavo.services.client import talk
 from octavo.services.client.talk import Talker
-from octavo.shared.arguments import Parser
+from octavo.shared.arguments import Parser, utf8
 
 PATH = "/v1/chat/completions"
 HELP = """\
@@ -19,7 +19,9 @@ def make_parser() -> Parser:
     parser = talk.make_parser(
         "chat", "Talk to a running server. /help lists what else may be typed."
     )
-    parser.add_argument("--system-prompt", metavar="TEXT", help="What the model is told first.")
+    parser.add_argument(
+        "--system-prompt", type=utf8, metavar="TEXT", help="What the model is told first."
+    )
     return parser
 
 

@@ -72,7 +72,7 @@ class Piece:
 
 
 def stream(client: httpx.Client, path: str, body: dict[str, Any], timer: Timer) -> Iterator[Piece]:
-    """Raises Refused for an error, and httpx.TransportError for a connection that ends."""
+    """Raises Refused for an error, and httpx.RequestError for a connection that ends."""
     asked = {**body, "stream": True, "stream_options": {"include_usage": True}}
     with client.stream("POST", path, json=asked) as answer:
         if answer.status_code != 200:
@@ -84,7 +84,10 @@ def stream(client: httpx.Client, path: str, body: dict[str, Any], timer: Timer) 
 
 
 def _pieces(data: str, timer: Timer) -> Iterator[Piece]:
-    chunk = msgspec.json.decode(data, type=Chunk)
+    try:
+        chunk = msgspec.json.decode(data, type=Chunk)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise Refused("the server's events are not those of OpenAI's API") from error
     if chunk.error is not None:
         named = chunk.error.get("message") if isinstance(chunk.error, dict) else None
         raise Refused(str(named or chunk.error))

@@ -40,7 +40,7 @@ class Watcher:
         try:
             state = self._state()
             page = self._page()
-        except httpx.TransportError:
+        except httpx.RequestError:
             return Seen(str(admin["state"]), None, admin) if admin else None
         return Seen(state, page, admin)
 

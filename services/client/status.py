@@ -24,7 +24,7 @@ WINDOW = 10.0
 """Seconds that a live view's rates and latencies are of."""
 SETTLE = 1.0
 """Seconds between the two looks from which `--once` gets its rates."""
-SHORTEST = 0.2
+SHORTEST, LONGEST = 0.2, 3600.0
 ENTER, LEAVE = "\x1b[?1049h\x1b[?25l", "\x1b[?25h\x1b[?1049l"
 HOME, REST_OF_LINE, REST_OF_SCREEN = "\x1b[H", "\x1b[K", "\x1b[J"
 
@@ -47,8 +47,8 @@ def make_parser() -> Parser:
 def status(argv: list[str], environ: Mapping[str, str]) -> int:
     """0. Raises ConfigError where no server answers."""
     args = make_parser().parse_args(argv)
-    if not args.interval >= SHORTEST:
-        raise ConfigError(f"--interval must be {SHORTEST} at least")
+    if not SHORTEST <= args.interval <= LONGEST:
+        raise ConfigError(f"--interval must be between {SHORTEST} and {LONGEST:.0f}")
     address = Address.of(args, environ)
     style = Style.of(sys.stdout, environ)
     with address.connect() as client:

@@ -11,7 +11,7 @@ import httpx
 
 from octavo.services.client.address import Address, Refused, add_address, first_model
 from octavo.services.client.events import Piece, Timer, stream
-from octavo.shared.arguments import Parser
+from octavo.shared.arguments import Parser, finite, utf8
 from octavo.shared.errors import ConfigError
 from octavo.shared.style import Style
 
@@ -22,10 +22,14 @@ PROMPT = "> "
 def make_parser(name: str, description: str) -> Parser:
     parser = Parser(f"octavo {name}", description=description)
     add_address(parser)
-    parser.add_argument("--model-name", metavar="NAME", help="Default: the server's first model.")
-    parser.add_argument("-q", "--quick", metavar="TEXT", help="Ask this, print the answer, end.")
+    parser.add_argument(
+        "--model-name", type=utf8, metavar="NAME", help="Default: the server's first model."
+    )
+    parser.add_argument(
+        "-q", "--quick", type=utf8, metavar="TEXT", help="Ask this, print the answer, end."
+    )
     parser.add_argument("--max-tokens", type=int, metavar="N", help="Of an answer, at most.")
-    parser.add_argument("--temperature", type=float, metavar="X", help="0: the likeliest tokens.")
+    parser.add_argument("--temperature", type=finite, metavar="X", help="0: the likeliest tokens.")
     parser.add_argument(
         "--stats", action="store_true", help="After an answer, its time to first token and speed."
     )
@@ -63,7 +67,7 @@ class Talker:
                 said += "" if piece.thought else piece.text
         except KeyboardInterrupt:
             self.stopped = True
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             if timer.first is None:
                 raise self._address.nobody() from error
             raise Refused("the server ended the stream") from error

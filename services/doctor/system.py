@@ -12,7 +12,7 @@ from pathlib import Path
 from octavo.services.doctor.finding import GIB, Finding, error, ok, warning
 from octavo.services.supervisor import listener
 from octavo.services.supervisor.admin import ask, default_path
-from octavo.services.supervisor.settings import check_range
+from octavo.services.supervisor.bounds import check_range
 from octavo.shared.errors import ConfigError, StartError
 
 SHM = Path("/dev/shm")

@@ -96,3 +96,13 @@ def write(access: Access, method: str, route: str, status: int, seconds: float) 
     }
     text = " ".join(f"{name}={value}" for name, value in fields.items())
     log.info("request %s", text, extra={FIELDS: fields})
+
+
+def write_refusal(status: int) -> None:
+    """Of what was no request: its line says no more than that."""
+    write(Access(0.0), "OTHER", "none", status, 0.0)
+
+
+def enable(wanted: bool) -> None:
+    """Whether lines are written at all, in this process."""
+    log.setLevel(logging.NOTSET if wanted else logging.WARNING)

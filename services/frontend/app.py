@@ -8,6 +8,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
+from octavo.services.frontend import access
 from octavo.services.frontend.anthropic.replies import (
     AnthropicEvent,
     AnthropicMessage,
@@ -200,5 +201,5 @@ def create_app(
     silence = service.config.sse_keep_alive_interval
     app.state.keys = keys = keys or KeyRing.of(service.config)
     edge = Edge(ResumeLayer(app, replays, peers, silence), keys)
-    paths, logged = [one.path for one in SERVED], service.config.access_log
-    return CountingLayer(edge, service.engine.http, paths, logged)
+    access.enable(service.config.access_log)
+    return CountingLayer(edge, service.engine.http, [one.path for one in SERVED])

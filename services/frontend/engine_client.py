@@ -249,6 +249,7 @@ class EngineClient:
     def receive(self, message: ToFrontend) -> None:
         match message:
             case Outputs():
+                self._last_outputs = time.monotonic()
                 self._delivery.take(message)
             case EngineStats():
                 self._note(message)

@@ -70,11 +70,8 @@ class HttpCounter:
 class CountingLayer:
     """The outermost layer: what the edge turns away is counted too."""
 
-    def __init__(
-        self, app: ASGIApp, counter: HttpCounter, paths: Iterable[str], logged: bool = True
-    ) -> None:
+    def __init__(self, app: ASGIApp, counter: HttpCounter, paths: Iterable[str]) -> None:
         self._app = app
-        self._logged = logged
         self._counter = counter
         self._plain = {path for path in paths if "{" not in path}
         self._patterns = [(compile_path(path)[0], path) for path in paths if "{" in path]
@@ -100,8 +97,7 @@ class CountingLayer:
             seconds = time.monotonic() - began
             handler, sent = self._handler(scope["path"]), sent + record.direct
             self._counter.note(handler, method, status, seconds, _announced(scope), sent)
-            if self._logged:
-                access.write(record, method, handler, status, seconds)
+            access.write(record, method, handler, status, seconds)
 
     def _handler(self, path: str) -> str:
         if path in self._plain:

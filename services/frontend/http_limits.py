@@ -13,6 +13,7 @@ import struct
 import msgspec
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from octavo.services.frontend import access
 from octavo.services.frontend.edge import error_body
 from octavo.shared.errors import InvalidRequest
 
@@ -83,6 +84,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self._end_head()
         if self.transport.is_closing():
             return
+        access.write_refusal(InvalidRequest.status)
         body = msgspec.json.encode(error_body(InvalidRequest(msg)))
         self.transport.write(
             b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\n"

@@ -15,6 +15,7 @@ from octavo.services.plan.report import as_json, lines
 from octavo.services.supervisor.compile_kernels import without_weights
 from octavo.services.supervisor.model_source import served_name
 from octavo.services.supervisor.options import size, words
+from octavo.services.supervisor.own_parser import own_parser
 from octavo.services.supervisor.resolve import resolve
 from octavo.services.supervisor.settings import read_settings
 from octavo.services.supervisor.supervisor import explain
@@ -40,10 +41,10 @@ def plan(argv: list[str], environ: Mapping[str, str]) -> int:
 
 
 def make_parser() -> Parser:
-    parser = Parser(
-        "octavo plan",
-        usage="octavo plan [MODEL] [--gpu GPU] [--lengths N,N] [--json] [flags of octavo serve]",
-        description="How much memory a model takes, how many tokens its KV cache gets and how many "
+    parser = own_parser(
+        "plan",
+        "[MODEL] [--gpu GPU] [--lengths N,N] [--json]",
+        "How much memory a model takes, how many tokens its KV cache gets and how many "
         "requests run at once. Nothing is loaded, and no GPU is needed.",
     )
     parser.add_argument(

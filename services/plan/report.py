@@ -92,12 +92,18 @@ def _at_once(found: Estimate, length: int, requests: int) -> str:
 
 def _verdict(found: Estimate) -> Iterator[str]:
     if found.fits:
-        kv = f", {found.concurrency:.1f} requests of {found.max_model_len:,} tokens"
-        yield "It fits" + (kv if found.kv_per_token else "") + "."
+        yield "It fits" + (f", {_longest_at_once(found)}" if found.kv_per_token else "") + "."
         return
     trouble, *hints = found.advice
     yield f"It does not fit: {trouble}."
     yield from (f"  try {hint}" for hint in hints)
+
+
+def _longest_at_once(found: Estimate) -> str:
+    slots, length = found.engine.max_num_seqs or 1, f"requests of {found.max_model_len:,} tokens"
+    if found.concurrency > slots:
+        return f"{slots:,} {length} (max_num_seqs; there is room for {found.concurrency:,.0f})"
+    return f"{found.concurrency:.1f} {length}"
 
 
 def _row(name: str, value: str, note: str) -> str:

@@ -28,7 +28,7 @@ def admin(argv: list[str]) -> int:
 def make_parser() -> Parser:
     parser = Parser(
         "octavo admin",
-        description="Ask a server of this machine, and of this user.",
+        description="Ask a server of this machine and user; of another user only root may.",
         epilog="\n".join(f"{name:20}{text}" for name, text in COMMANDS.items()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -8,7 +8,10 @@ from typing import Any
 
 import msgspec
 
+from octavo.services.supervisor import listener
+from octavo.services.supervisor.model_source import is_here, locate
 from octavo.services.supervisor.options import OPTIONS, Option
+from octavo.services.supervisor.resolve import resolve
 from octavo.services.supervisor.settings import DEFAULT_LOG_LEVEL, Given, build, gather
 from octavo.shared.config import EngineConfig, ServerConfig
 
@@ -20,9 +23,18 @@ COLUMN = 52
 def check_config(argv: list[str], environ: Mapping[str, str]) -> int:
     """0: it is sound. Raises ConfigError naming what is not."""
     given = gather(argv, environ, "check-config")
-    build({name: one.value for name, one in given.items()})
+    check(build({name: one.value for name, one in given.items()}).server, environ)
     print("\n".join(lines(given)))
     return 0
+
+
+def check(server: ServerConfig, environ: Mapping[str, str]) -> None:
+    """As `octavo serve` would, but for what has to be fetched from a hub. Raises ConfigError."""
+    listener.resolve(server.host, server.port)
+    engine = server.engine
+    here = [is_here(name) and bool(locate(name)) for name in (engine.model, engine.tokenizer or "")]
+    if all(here):
+        resolve(server, environ)
 
 
 def lines(given: Mapping[str, Given]) -> Iterator[str]:

@@ -11,7 +11,6 @@ from octavo.services.supervisor.options import OPTIONS, Option
 FIRST_PAGE = (
     *("dtype", "max_model_len", "load_format", "runner", "chat_template"),
     *("device", "tensor_parallel_size", "enforce_eager", "deterministic"),
-    *("quantization", "enable_lora", "lora_modules", "speculative_config", "kv_cache_dtype"),
     *("enable_prefix_caching", "max_num_seqs", "max_num_batched_tokens"),
     *("gpu_memory_utilization", "kv_cache_memory_bytes"),
     *("host", "port", "served_model_name", "api_key", "api_key_file", "tool_call_parser"),

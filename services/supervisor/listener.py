@@ -4,7 +4,9 @@ ready."""
 from __future__ import annotations
 
 import errno
+import ipaddress
 import socket
+from urllib.parse import urlsplit
 
 from octavo.shared.errors import ConfigError, ResourceBusy
 
@@ -17,7 +19,7 @@ def bind(host: str, port: int, flag: str = "--port") -> socket.socket:
     Raises ResourceBusy for a port in use, naming the `flag` that chooses another, ConfigError for
     an address that is not ours.
     """
-    family, address = _resolve(host, port)
+    family, address = resolve(host, port)
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -43,7 +45,13 @@ def url(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _resolve(host: str, port: int) -> tuple[socket.AddressFamily, tuple[str, int]]:
+def is_open(url: str) -> bool:
+    """Whether others than this machine may reach it."""
+    return not ipaddress.ip_address(urlsplit(url).hostname or "").is_loopback
+
+
+def resolve(host: str, port: int) -> tuple[socket.AddressFamily, tuple[str, int]]:
+    """The first address of that name. Raises ConfigError where there is none."""
     try:
         found = socket.getaddrinfo(
             host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE

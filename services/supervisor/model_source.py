@@ -7,7 +7,9 @@ import logging
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
+from octavo.services.supervisor.fetch_lines import fetch_lines
 from octavo.shared.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -23,6 +25,12 @@ NOT_OURS = ["*/*", "consolidated*"]
 
 def served_name(model: str) -> str:
     return model or DEMO_NAME
+
+
+def is_here(model: str) -> bool:
+    """Whether it can only be found on this machine: it is no id on a hub, or there is a directory
+    of that name."""
+    return not model or Path(model).expanduser().exists() or not HUB_ID.fullmatch(model)
 
 
 def locate(model: str, *, weights: bool = True) -> Path:
@@ -51,16 +59,16 @@ def _checked(path: Path) -> Path:
 def _download(model: str, weights: bool) -> Path:
     """Fetch a snapshot into the Hugging Face cache (HF_HOME, HF_ENDPOINT, HF_HUB_OFFLINE hold)."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.utils.tqdm import disable_progress_bars
 
-    if not sys.stderr.isatty():
-        disable_progress_bars()
+    bars: dict[str, Any] = {} if sys.stderr.isatty() else {"tqdm_class": fetch_lines(model)}
     log.info("looking for %s in the Hugging Face cache and hub", model)
     patterns = CONFIG_FILES + (WEIGHT_FILES if weights else [])
     try:
-        path = Path(snapshot_download(model, allow_patterns=patterns, ignore_patterns=NOT_OURS))
+        path = Path(
+            snapshot_download(model, allow_patterns=patterns, ignore_patterns=NOT_OURS, **bars)
+        )
         if (path / "modules.json").is_file():
-            snapshot_download(model, allow_patterns=POOLING_FILES)
+            snapshot_download(model, allow_patterns=POOLING_FILES, **bars)
         return path
     except Exception as error:  # the hub client raises its own, its HTTP library's and OSError
         raise ConfigError(_explain(model, error)) from error

@@ -11,23 +11,31 @@ from octavo.shared.config import ReasoningParserName, ToolParserName
 
 Parse = Callable[[str], Any]
 
-SUFFIXES = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3}
-SUFFIXES |= {"ki": 1024, "mi": 1024**2, "gi": 1024**3}
+SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:([kmgt])(i?))?b?", re.IGNORECASE)
+POWERS = "kmgt"
+OF_MODEL = -1
+"""A max_model_len that asks for the model's own."""
 TRUE = {"1", "true", "yes", "on"}
 FALSE = {"0", "false", "no", "off"}
 
 
 def size(text: str) -> int:
-    """`4096`, `32k` (32,000) or `32Ki`, `32K` (32,768): vLLM's suffixes. Raises ValueError."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([kmgKMG]?i?)B?", text.strip())
+    """`4096`, `32k` (32,000) or `32Ki`, `32K` (32,768), `4 GiB`, `1T`: vLLM's suffixes, a large one
+    counts in 1,024s. Raises ValueError."""
+    match = SIZE.fullmatch(text.strip())
     if match is None:
-        raise ValueError(f"{text!r} is not a number (4096, 32k, 1.5G)")
-    number, suffix = match.groups()
-    unit = SUFFIXES[suffix] if suffix.islower() or not suffix else SUFFIXES[suffix.lower()[0] + "i"]
-    value = float(number) * unit
+        raise ValueError(f"{text!r} is not a number (4096, 32k, 1.5G, 4GiB)")
+    number, suffix, binary = match.groups()
+    base = 1024 if binary or (suffix or "").isupper() else 1000
+    value = float(number) * base ** (POWERS.index(suffix.lower()) + 1 if suffix else 0)
     if value != int(value):
         raise ValueError(f"{text!r} is not a whole number")
     return int(value)
+
+
+def length(text: str) -> int:
+    """A size, or OF_MODEL for `auto` and `-1`."""
+    return OF_MODEL if text.strip().lower() in ("auto", str(OF_MODEL)) else size(text)
 
 
 def number(text: str) -> float:
@@ -93,8 +101,8 @@ OPTIONS = (
     Option(
         "max_model_len",
         MODEL,
-        "Longest sequence, prompt and output together, in tokens; 32k is 32,000.",
-        parse=size,
+        "Longest sequence, prompt and output together, in tokens; 32k is 32,000, auto the model's.",
+        parse=length,
     ),
     Option(
         "load_format",
@@ -184,7 +192,7 @@ OPTIONS = (
         "Share of the GPU's memory to use in all.",
         parse=number,
     ),
-    Option("kv_cache_memory_bytes", MEMORY, "KV cache size per rank; 4Gi, 500M.", parse=size),
+    Option("kv_cache_memory_bytes", MEMORY, "KV cache size per rank; 4GiB, 500M.", parse=size),
     Option("host", SERVER, "Address to listen on."),
     Option("port", SERVER, "Port to listen on; 0: any free one.", parse=integer),
     Option(
@@ -268,12 +276,14 @@ OPTIONS = (
         "max_queued_requests",
         SERVER,
         "Requests waiting or running above which new ones get 503.",
+        alias="--max-num-queued-reqs",
         parse=size,
     ),
     Option(
         "max_queued_tokens",
         SERVER,
         "Tokens of prompts waiting above which new requests get 503.",
+        alias="--max-num-queued-tokens",
         parse=size,
     ),
     Option(

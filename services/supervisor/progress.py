@@ -15,6 +15,9 @@ from octavo.shared.process import Status
 
 log = logging.getLogger(__name__)
 SECONDS_PER_LINE = 5.0
+MEASURABLE = 0.5
+"""Seconds before which a speed means nothing."""
+UNITS = {"GB": 1e9, "MB": 1e6, "kB": 1e3, "B": 1.0}
 STATES = {"weights": "loading", "graphs": "warming"}
 
 
@@ -73,20 +76,27 @@ class Progress:
             bar.close()
 
 
-def describe(status: Status, seconds: float) -> str:
-    """`loading weights 34 % (5.1 of 15.0 GB, 2.3 GB/s, 4 s left)`"""
+def describe(status: Status, seconds: float, verb: str = "loading") -> str:
+    """`loading weights 34 % (5.1 of 15.0 GB, 2.3 GB/s, 4 s left)`; speed once it can be told."""
     share = f" {100 * status.done / status.total:.0f} %" if status.total else ""
-    if status.unit == "B":
-        rate = status.done / seconds / 1e9 if seconds > 0 else 0.0
-        counts = f"{status.done / 1e9:.1f} of {status.total / 1e9:.1f} GB, {rate:.1f} GB/s"
-    else:
-        counts = f"{status.done} of {status.total} {status.unit}".rstrip()
-    return f"loading {status.phase}{share} ({counts}{_left(status, seconds)})"
+    counts = _bytes(status, seconds) if status.unit == "B" else _count(status)
+    return f"{verb} {status.phase}{share} ({counts}{_left(status, seconds)})"
+
+
+def _bytes(status: Status, seconds: float) -> str:
+    unit, size = next((u, s) for u, s in UNITS.items() if s <= max(status.total, status.done, 1))
+    whole = f" of {status.total / size:.1f}" if status.total else ""
+    rate = f", {status.done / seconds / size:.1f} {unit}/s" if seconds >= MEASURABLE else ""
+    return f"{status.done / size:.1f}{whole} {unit}{rate}"
+
+
+def _count(status: Status) -> str:
+    return f"{status.done} of {status.total} {status.unit}".rstrip()
 
 
 def _left(status: Status, seconds: float) -> str:
     """At the speed so far; nothing where that is not known, or it is as good as done."""
-    if not status.done or not status.total:
+    if not status.done or not status.total or seconds < MEASURABLE:
         return ""
     left = seconds * (status.total - status.done) / status.done
     return f", {left:.0f} s left" if left >= 1 else ""

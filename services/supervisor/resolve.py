@@ -9,16 +9,15 @@ from pathlib import Path
 
 import msgspec
 
+from octavo.services.supervisor.bounds import check_engine
 from octavo.services.supervisor.model_info import ModelFile, model_info, read_model_file
 from octavo.services.supervisor.model_source import locate, served_name
 from octavo.services.supervisor.pooling_info import longest_text, pooling_info
-from octavo.services.supervisor.settings import check_range
 from octavo.shared.config import DType, EngineConfig, ModelInfo, ServerConfig
 from octavo.shared.errors import ConfigError
 from octavo.shared.pooling import PoolingInfo
 
 DEVICES = Path("/dev")
-MAX_SEQS = 65536
 
 
 @dataclass(frozen=True)
@@ -98,7 +97,7 @@ def resolve_engine(
         max_num_seqs=_first(engine.max_num_seqs, min(defaults.max_num_seqs, tokens)),
         block_size=engine.block_size or defaults.block_size,
     )
-    _check_engine(engine)
+    check_engine(engine)
     _check_ranks(engine, file, environ)
     return engine
 
@@ -147,35 +146,12 @@ def _max_model_len(engine: EngineConfig, file: ModelFile) -> int:
     return asked
 
 
-def _check_engine(engine: EngineConfig) -> None:
-    seqs, tokens = engine.max_num_seqs or 0, engine.max_num_batched_tokens or 0
-    check_range("max_model_len", engine.max_model_len or 0, 1, 2**30)
-    check_range("max_num_seqs", seqs, 1, MAX_SEQS)
-    check_range("max_num_batched_tokens", tokens, 1, 2**24)
-    check_range("priority_ageing", engine.priority_ageing, 0, 1e9)
-    check_range("tenant_slowdown", engine.tenant_slowdown or 1.5, 1.1, 100)
-    check_range("target_itl_ms", engine.target_itl_ms or 1, 0.1, 1e6)
-    check_range("prefill_beside_decode", engine.prefill_beside_decode, 1, 2**24)
-    check_range("gpu_memory_utilization", engine.gpu_memory_utilization, 0.01, 1.0)
-    check_range("tensor_parallel_size", engine.tensor_parallel_size, 1, 1024)
-    check_range("seed", engine.seed, -(2**63), 2**63 - 1)
-    if engine.kv_cache_memory_bytes is not None:
-        check_range("kv_cache_memory_bytes", engine.kv_cache_memory_bytes, 1, 2**50)
-    if tokens < seqs:
-        raise ConfigError(
-            f"max_num_batched_tokens {tokens} is less than max_num_seqs {seqs}: a step could not "
-            "give every running request a token"
-        )
-
-
 def _check_ranks(engine: EngineConfig, file: ModelFile, environ: Mapping[str, str]) -> None:
     ranks, heads, kv_heads = engine.tensor_parallel_size, file.num_attention_heads, file.kv_heads
     if heads % ranks:
         raise ConfigError(f"tensor_parallel_size {ranks} does not divide {heads} attention heads")
     if kv_heads % ranks and ranks % kv_heads:
         raise ConfigError(f"tensor_parallel_size {ranks} does not fit {kv_heads} KV heads")
-    if engine.deterministic and ranks > 1:
-        raise ConfigError("deterministic is for one rank: sums over ranks depend on the batch")
     gpus = count_gpus(environ)
     if engine.device == "cuda" and 0 < gpus < ranks:
         raise ConfigError(f"tensor_parallel_size {ranks} needs as many GPUs; there are {gpus}")

@@ -13,19 +13,26 @@ from typing import Any
 
 import msgspec
 
+from octavo.services.supervisor import from_vllm
+from octavo.services.supervisor.bounds import check_server
 from octavo.services.supervisor.help_pages import ShowHelp
-from octavo.services.supervisor.options import BY_NAME, OPTIONS, Option, boolean, words
+from octavo.services.supervisor.options import (
+    BY_NAME,
+    OF_MODEL,
+    OPTIONS,
+    Option,
+    boolean,
+    words,
+)
 from octavo.shared.arguments import Parser
 from octavo.shared.config import EngineConfig, ServerConfig
 from octavo.shared.errors import ConfigError
-from octavo.shared.keys import read_key_file
 
 PREFIX = "OCTAVO_"
 TEST_PREFIX = "OCTAVO_TEST_"
 SERVICE_LINK = re.compile(r"OCTAVO_(SERVICE_(HOST|PORT)\w*|PORT_\d+_\w+)")
 """Kubernetes sets these in every pod beside a service called octavo, and OCTAVO_PORT to a URL."""
 DEFAULT_LOG_LEVEL = "INFO"
-MAX_FRONTENDS = 64
 COMMANDS = {
     "serve": "Serve a model. Without MODEL: the bundled demo model.",
     "compile": "Compile every GPU kernel that `octavo serve` with the same flags needs, so that it "
@@ -76,10 +83,12 @@ def gather(argv: list[str], environ: Mapping[str, str], command: str) -> dict[st
 
 
 def build(values: dict[str, Any]) -> Settings:
-    """Option names and values -> Settings. Raises ConfigError for a value of the wrong type."""
+    """Option names and values -> Settings. Raises ConfigError for a value that cannot be."""
     values = dict(values)
     if template := values.get("chat_template"):
         values["chat_template"] = _read_text(Path(str(template)))
+    if values.get("max_model_len") == OF_MODEL:
+        del values["max_model_len"]
     level = str(values.pop("log_level", DEFAULT_LOG_LEVEL))
     engine = {name: values.pop(name) for name in EngineConfig.__struct_fields__ if name in values}
     server = convert({**values, "engine": engine}, ServerConfig)
@@ -99,29 +108,6 @@ def convert(values: dict[str, Any], kind: type[Any]) -> Any:
         raise ConfigError(f"{name}: {text}" if name else text) from error
 
 
-def check_server(server: ServerConfig) -> None:
-    for name in ("api_key", "served_model_name"):
-        # An empty key would let everybody in, or, taken for none, the whole world.
-        if not all(word.strip() for word in getattr(server, name)):
-            raise ConfigError(f"{name} holds an empty entry")
-    if server.api_key_file is not None:
-        read_key_file(Path(server.api_key_file))
-    check_range("port", server.port, 0, 65535)
-    check_range("metrics_port", server.metrics_port or 0, 0, 65535)
-    check_range("frontends", server.frontends, 1, MAX_FRONTENDS)
-    check_range("sse_keep_alive_interval", server.sse_keep_alive_interval, 0.1, 3600)
-    check_range("shutdown_timeout", server.shutdown_timeout, 0, 86400)
-    check_range("hang_timeout", server.hang_timeout, 3, 86400)
-    check_range("max_queued_tokens", server.max_queued_tokens or 1, 1, 10**12)
-    check_range("max_queued_requests", server.max_queued_requests, 1, 10**9)
-
-
-def check_range(name: str, value: float, low: float, high: float) -> None:
-    """Raise ConfigError, naming the option, for a value outside its bounds (or not a number)."""
-    if not low <= value <= high:
-        raise ConfigError(f"{name} must be between {low} and {high}, not {value}")
-
-
 # --- flags ----------------------------------------------------------------------------------
 
 
@@ -129,10 +115,18 @@ def parse_flags(argv: list[str], command: str = "serve") -> dict[str, Any]:
     """The options that `argv` names, by option name; `model` and `config` too."""
     found, unknown = make_parser(command).parse_known_args(argv)
     for argument in unknown:
+        name = argument.partition("=")[0]
+        if hint := from_vllm.hint(name):
+            raise ConfigError(f"{name}: {hint}")
         flags = [option.flag for option in OPTIONS]
         known = [*flags, "--config", "--no-enable-prefix-caching", "--no-enforce-eager", "--help"]
-        raise ConfigError(_unknown("argument", argument.partition("=")[0], known))
-    return {name: value for name, value in vars(found).items() if value is not None}
+        raise ConfigError(_unknown("argument", name, known))
+    values = {name: value for name, value in vars(found).items() if value is not None}
+    if named := values.pop("named_model", None):
+        if "model" in values:
+            raise ConfigError(f"the model is named twice: {values['model']} and --model {named}")
+        values["model"] = named
+    return values
 
 
 def make_parser(command: str) -> argparse.ArgumentParser:
@@ -147,6 +141,7 @@ def make_parser(command: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "model", nargs="?", metavar="MODEL", help="Directory, or id on the Hugging Face hub."
     )
+    parser.add_argument("--model", dest="named_model", help=argparse.SUPPRESS)
     parser.add_argument("--config", metavar="FILE", help="TOML file of options.")
     parser.add_argument(
         "-h",
@@ -174,6 +169,7 @@ def _add_flag(group: Any, option: Option) -> None:
         group.add_argument(
             *names,
             type=_checked(option),
+            choices=option.choices or None,
             metavar="{" + ",".join(option.choices) + "}"
             if option.choices
             else option.metavar or "X",

@@ -196,6 +196,8 @@ class Supervisor:
         model, url = self._plan.model, tcp.url(self._listener)
         self._ready_line = line = ready_line(self._server, model, url, facts, seconds)
         self._told = "ready"
+        if not self._server.api_key and not self._server.api_key_file and tcp.is_open(url):
+            log.warning("no API keys: whoever reaches %s may use this server", url)
         say(line)
         self._notifier.ready(line)
 

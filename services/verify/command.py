@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from octavo.services.supervisor.bounds import check_range
 from octavo.services.supervisor.model_source import served_name
+from octavo.services.supervisor.own_parser import own_parser
 from octavo.services.supervisor.resolve import resolve
-from octavo.services.supervisor.settings import check_range, read_settings
+from octavo.services.supervisor.settings import read_settings
 from octavo.services.verify.prompts import TEXTS, encode
-from octavo.shared.arguments import Parser
+from octavo.shared.arguments import Parser, utf8
 from octavo.shared.config import EngineConfig, ModelInfo
 from octavo.shared.errors import ConfigError
 from octavo.shared.log import setup_logging
@@ -35,14 +37,15 @@ HEAD = (
 
 
 def make_parser() -> Parser:
-    parser = Parser(
-        "octavo verify",
-        usage="octavo verify [MODEL] [--prompt TEXT] [--json] [flags of octavo serve]",
-        description="Compute the same prompts with transformers and with our model, and compare: "
+    parser = own_parser(
+        "verify",
+        "[MODEL] [--prompt TEXT] [--json]",
+        "Compute the same prompts with transformers and with our model, and compare: "
         "logits after each token, and greedy continuations. The verdict is the exit code.",
     )
     parser.add_argument(
         "--prompt",
+        type=utf8,
         action="append",
         metavar="TEXT",
         help="Instead of the built-in ones; repeatable.",

@@ -36,11 +36,10 @@ def answers(
 
 
 def _answer(model: Any, prompt: list[int], count: int, device: torch.device) -> Answer:
+    """Without a cache, whose interface differs between versions: the last pass is the whole one."""
     ids = list(prompt)
-    out = model(torch.tensor([ids], device=device), use_cache=True)
+    whole = torch.empty(0)
     for _ in range(count):
-        ids.append(int(out.logits[0, -1].argmax()))
-        last = torch.tensor([ids[-1:]], device=device)
-        out = model(last, past_key_values=out.past_key_values, use_cache=True)
-    whole = model(torch.tensor([ids[:-1]], device=device)).logits[0]
+        whole = model(torch.tensor([ids], device=device), use_cache=False).logits[0]
+        ids.append(int(whole[-1].argmax()))
     return Answer(prompt, ids[len(prompt) :], whole.float().cpu())

@@ -17,7 +17,8 @@ from octavo.services.batch.answers import AnswerFile
 from octavo.services.batch.client import Address
 from octavo.services.batch.command import parse, run_batch
 from octavo.services.batch.jobs import read_jobs, survey
-from octavo.services.batch.run import Tally, Watch, run_jobs, still_to_do
+from octavo.services.batch.run import Watch, run_jobs, still_to_do
+from octavo.services.batch.tally import Lines, Tally
 from octavo.services.supervisor.signals import StopRequested
 from octavo.shared.errors import ConfigError
 
@@ -192,6 +193,21 @@ def test_an_answer_that_is_no_json_is_an_error(tmp_path: Path) -> None:
 
     run(tmp_path, html)
     assert answers_in(tmp_path)["a"]["error"]["code"] == "invalid_response"
+
+
+def test_a_run_without_a_terminal_tells_in_lines(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    caplog.set_level("INFO")
+    tally = Tally(total=50, before=10, started=100.0)
+    report = Lines(tally)
+    for seconds in (5.0, 9.0, 10.0, 12.0, 20.0):
+        clock[0] = 100.0 + seconds
+        tally.answered += 2
+        report()
+    assert caplog.messages == ["16 of 50 requests, 0.6 a second", "20 of 50 requests, 0.5 a second"]
 
 
 def test_a_key_is_shown() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from typing import Any
 
 from octavo_server import Server, serving, wait_for
@@ -10,9 +11,25 @@ from octavo_server import Server, serving, wait_for
 SECRET = "xylophone"
 
 
+def lines_of(server: Server) -> list[dict[str, Any]]:
+    """All of its log: nothing of it, of any process, may be anything but JSON."""
+    found = [json.loads(line) for line in server.lines if not line.startswith("Ready in ")]
+    assert all({"time", "level", "process", "message"} <= set(line) for line in found)
+    return found
+
+
 def requests_in(server: Server) -> list[dict[str, Any]]:
-    lines = [json.loads(line) for line in server.lines if line.startswith("{")]
-    return [line for line in lines if "route" in line]
+    return [line for line in lines_of(server) if "route" in line]
+
+
+def leave(server: Server, body: dict[str, Any], received: int) -> None:
+    """Ask, read so many bytes of the answer, and go."""
+    with socket.create_connection(("127.0.0.1", server.port)) as client:
+        data = json.dumps(body).encode()
+        head = f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(data)}\r\n\r\n"
+        client.sendall(head.encode() + data)
+        while received > 0:
+            received -= len(client.recv(received))
 
 
 def test_access_lines() -> None:
@@ -40,8 +57,33 @@ def test_access_lines() -> None:
     assert not any(SECRET in line for line in server.lines)
 
 
+def test_who_leaves_and_what_is_no_request() -> None:
+    long = {"prompt": SECRET, "max_tokens": 1500, "ignore_eos": True}
+    with serving("--device", "cpu", "--log-format", "json") as server:
+        leave(server, {**long, "stream": True}, 300)
+        wait_for(lambda: len(requests_in(server)) == 1, 10)
+        leave(server, long, 0)
+        wait_for(lambda: len(requests_in(server)) == 2, 10)
+        for refused in (b"xyzzy\r\n\r\n", b"GET / HTTP/1.1\r\nX: " + b"a" * 70_000 + b"\r\n\r\n"):
+            with socket.create_connection(("127.0.0.1", server.port)) as client:
+                client.sendall(refused)
+                assert b" 400 " in client.recv(100)
+        wait_for(lambda: len(requests_in(server)) == 4, 10)
+        stream, whole, *refusals = requests_in(server)
+        server.stop()
+        assert lines_of(server)[-1]["message"] == "stopping"
+    assert (stream["status"], whole["status"]) == (200, 499)
+    assert 0 < stream["output_tokens"] < 1500 > whole["output_tokens"]
+    for line in refusals:
+        assert (line["status"], line["method"], line["route"]) == (400, "OTHER", "none")
+    assert not any(SECRET in line or "xyzzy" in line for line in server.lines)
+
+
 def test_without_access_lines_and_as_text() -> None:
     with serving("--device", "cpu", "--no-access-log") as server:
         server.post("/v1/completions", {"prompt": "a", "max_tokens": 2})
+        with socket.create_connection(("127.0.0.1", server.port)) as client:
+            client.sendall(b"xyzzy\r\n\r\n")
+            assert b" 400 " in client.recv(100)
         server.stop()
-    assert not any("/v1/completions" in line for line in server.lines)
+    assert not any("/v1/completions" in line or "status=" in line for line in server.lines)

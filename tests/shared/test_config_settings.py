@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from octavo.services.supervisor import from_vllm
 from octavo.services.supervisor.options import BY_NAME, OPTIONS, size
 from octavo.services.supervisor.settings import Settings, make_parser, read_settings
 from octavo.shared.config import EngineConfig, ServerConfig
@@ -57,6 +58,37 @@ def test_every_kind_of_value() -> None:
         prefill_beside_decode=1024,
         gpu_memory_utilization=0.5,
     )
+
+
+def test_names_of_vllm() -> None:
+    argv = "--model org/m --max-num-queued-reqs 9 --max-num-queued-tokens 1k --max-model-len"
+    variables = {"OCTAVO_MAX_MODEL_LEN": "16"}
+    assert read_settings([], variables).server.engine.max_model_len == 16
+    for own in ("auto", "-1"):
+        server = read_settings([*argv.split(), own], variables).server
+        assert (server.engine.model, server.engine.max_model_len) == ("org/m", None)
+        assert (server.max_queued_requests, server.max_queued_tokens) == (9, 1000)
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["--enable-chunked-prefill"], "--enable-chunked-prefill: always on here"),
+        (["--no-enable-chunked-prefill"], "always on here"),
+        (["m", "--quantization", "awq"], "--quantization: not supported yet"),
+        (["-pp=2"], "-pp: not supported yet: -tp inside one host"),
+        (["--trust-remote-code"], "no code is taken from a model"),
+        (["a", "--model", "b"], "the model is named twice: a and --model b"),
+    ],
+)
+def test_what_to_do_about_flags_of_vllm(argv: list[str], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        read_settings(argv, {})
+
+
+def test_a_flag_of_vllm_that_we_have_is_no_hint() -> None:
+    ours = {name for option in OPTIONS for name in (option.flag, option.alias)}
+    assert not ours & set(from_vllm.HINTS)
 
 
 def test_toml_spellings(tmp_path: Path) -> None:
@@ -147,13 +179,17 @@ def test_the_template_is_read_at_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("4096", 4096), ("32k", 32000), ("32K", 32768), ("32Ki", 32768), ("1.5G", 3 << 29)],
+    [
+        *(("4096", 4096), ("32k", 32000), ("32K", 32768), ("32Ki", 32768), ("1.5G", 3 << 29)),
+        *(("4gib", 4 << 30), ("4 GiB", 4 << 30), ("4GB", 4 << 30), ("4gb", 4 * 10**9)),
+        *(("1T", 1 << 40), ("1t", 10**12), ("2 tib", 2 << 40), ("512 B", 512), (" 8k ", 8000)),
+    ],
 )
 def test_sizes(text: str, value: int) -> None:
     assert size(text) == value
 
 
-@pytest.mark.parametrize("text", ["", "k", "1.0001k1", "-1", "1e3", "2.5"])
+@pytest.mark.parametrize("text", ["", "k", "1.0001k1", "-1", "1e3", "2.5", "4i", "4p", "1 2"])
 def test_bad_sizes(text: str) -> None:
     with pytest.raises(ValueError):
         size(text)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import pytest
 
 from octavo.services.launch import COMMANDS, run
 from octavo.services.supervisor.help_pages import FIRST_PAGE, MOST
-from octavo.services.supervisor.options import OPTIONS
+from octavo.services.supervisor.options import BY_NAME, OPTIONS
 
 
 def shown(page: str, capsys: pytest.CaptureFixture[str]) -> str:
@@ -28,6 +30,10 @@ def test_first_page(capsys: pytest.CaptureFixture[str]) -> None:
     found = flags_in(text)
     assert 20 <= len(found) <= MOST and "--port" in found and "--seed" not in found
     assert "--help=all" in text
+
+
+def test_the_first_page_names_options_that_exist() -> None:
+    assert set(FIRST_PAGE) <= set(BY_NAME)
 
 
 def test_all_group_word_and_nothing(capsys: pytest.CaptureFixture[str]) -> None:
@@ -50,6 +56,41 @@ def test_commands_are_listed_by_group(capsys: pytest.CaptureFixture[str]) -> Non
     assert len(FIRST_PAGE) == len(set(FIRST_PAGE)) <= MOST
 
 
+def printed(*argv: str, capsys: pytest.CaptureFixture[str]) -> str:
+    with contextlib.suppress(SystemExit):
+        assert run(list(argv), {}) == 0
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        ("help serve", "usage: octavo serve "),
+        ("--help serve", "usage: octavo serve "),
+        ("help plan", "usage: octavo plan "),
+        ("--help=all", "--seed X"),
+        ("--help=hang", "--hang-timeout X"),
+        ("help", "octavo COMMAND --help"),
+        ("plan --help", "--lengths N,N"),
+        ("plan --help=all", "--seed X"),
+        ("verify --help=memory", "--block-size X"),
+        ("run-batch --help=timeout", "--hang-timeout X"),
+        ("check-config --help=hang", "--hang-timeout X"),
+    ],
+)
+def test_every_way_to_ask_for_help(
+    argv: str, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = printed(*argv.split(), capsys=capsys)
+    assert says in text
+    assert ("--port X" in text) == (argv in ("help serve", "--help serve") or "=all" in argv)
+
+
+def test_help_of_no_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["help", "srve"], {}) == 2
+    assert "unknown command srve; did you mean serve?" in capsys.readouterr().err
+
+
 def completions(line: str, script: Path) -> list[str]:
     """What bash offers for the last word of `line`."""
     words = line.split()
@@ -70,6 +111,8 @@ def test_bash_completes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert "--max-model-len" in offered and "--max-queued-tokens" in offered
     assert "--gpu" in completions("octavo plan --g", script)
     assert completions("octavo admin restart-w", script) == ["restart-workers"]
+    assert completions("octavo serve --dtype f", script) == ["float32", "float16"]
+    assert completions("octavo plan --log-level W", script) == ["WARNING"]
 
 
 @pytest.mark.parametrize("shell", ["zsh", "fish"])
@@ -78,3 +121,15 @@ def test_other_shells_get_a_script(shell: str, capsys: pytest.CaptureFixture[str
     text = capsys.readouterr().out
     assert all(name in text for name in COMMANDS)
     assert run(["completion", "cmd"], {}) == 2
+
+
+@pytest.mark.parametrize(("shell", "flag"), [("bash", "-n"), ("zsh", "-n"), ("fish", "-N")])
+def test_scripts_are_sound_to_the_shell_itself(
+    shell: str, flag: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"Debian's package {shell} is not installed")
+    assert run(["completion", shell], {}) == 0
+    (script := tmp_path / "script").write_text(capsys.readouterr().out)
+    read = subprocess.run([shell, flag, str(script)], capture_output=True, text=True)
+    assert (read.returncode, read.stderr) == (0, "")

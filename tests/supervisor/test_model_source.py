@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -65,6 +66,12 @@ def test_downloads_only_what_a_model_needs_and_only_once(tmp_path: Path, server:
     server.requests.clear()
     assert find(tmp_path, server, "someone/tiny", HF_HUB_OFFLINE="1") == (0, place)
     assert server.requests == []
+
+
+def test_a_download_is_told_of_in_lines(tmp_path: Path, server: Hub) -> None:
+    code, said = find(tmp_path, server, "someone/tiny", "--lines")
+    assert code == 0, said
+    assert re.search(r"^fetching someone/tiny \d+ % \(.* of .* B\)$", said, re.M), said
 
 
 def test_dummy_weights_need_no_download(tmp_path: Path, server: Hub) -> None:

@@ -39,6 +39,14 @@ def test_words() -> None:
     assert describe(status, 2.0) == "loading graphs 25 % (3 of 12, 6 s left)"
 
 
+def test_the_first_line_tells_no_speed_and_small_files_have_their_unit() -> None:
+    assert describe(loading(760_000_000), 0.001) == "loading weights 19 % (0.8 of 4.0 GB)"
+    small = Status(state="loading", phase="weights", done=2_200_000, total=11_000_000, unit="B")
+    assert describe(small, 0.6) == "loading weights 20 % (2.2 of 11.0 MB, 3.7 MB/s, 2 s left)"
+    unknown = Status(state="", phase="org/m", done=2_200_000, unit="B")
+    assert describe(unknown, 2.0, "fetching") == "fetching org/m (2.2 MB, 1.1 MB/s)"
+
+
 def test_lines_are_rare_and_tell_of_rank_0_alone(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -42,6 +42,17 @@ def test_serves_when_all_are_ready_and_stops_in_order(
     assert list(served.sockets.iterdir()) == []
 
 
+@pytest.mark.parametrize(("host", "warns"), [("0.0.0.0", True), ("127.0.0.1", False)])
+def test_an_open_door_is_warned_of(
+    tmp_path: Path, serving: list[Served], host: str, warns: bool
+) -> None:
+    served = Served(tmp_path, environ={"OCTAVO_TEST_HOST": host})
+    serving.append(served)
+    served.ready()
+    served.process.send_signal(signal.SIGTERM)
+    assert ("no API keys: whoever reaches http://" in served.finish()[1]) == warns
+
+
 def test_refuses_connections_until_ready(tmp_path: Path, serving: list[Served]) -> None:
     served = Served(tmp_path, {"worker-0": "hang"})
     serving.append(served)
@@ -122,7 +133,7 @@ def test_tells_the_service_manager(tmp_path: Path, serving: list[Served]) -> Non
         manager.settimeout(10)
         served = Served(tmp_path, environ={"NOTIFY_SOCKET": address})
         serving.append(served)
-        assert manager.recv(1000) == b"STATUS=loading weights 25 % (0.0 of 0.0 GB, 0.0 GB/s)"
+        assert manager.recv(1000) == b"STATUS=loading weights 25 % (1.0 of 4.0 B)"
         assert manager.recv(1000).startswith(b"READY=1\nSTATUS=Ready in ")
         served.process.send_signal(signal.SIGTERM)
         assert manager.recv(1000).startswith(b"STOPPING=1")

@@ -39,7 +39,7 @@ def main() -> int:
         shutdown_timeout=float(sys.argv[4]),
         hang_timeout=float(os.environ.get("OCTAVO_TEST_HANG", "2")),
     )
-    with listener.bind("127.0.0.1", port) as bound:
+    with listener.bind(os.environ.get("OCTAVO_TEST_HOST", "127.0.0.1"), port) as bound:
         return supervise(server, MODEL, bound, Spawner(os.environ, fake_child))
 
 
