@@ -72,8 +72,6 @@ def error_response(error: OctavoError, path: str = "") -> Response:
     response = json_response(body, status)
     if isinstance(error, Overloaded | EngineDead | RateLimited):
         response.headers["Retry-After"] = str(error.retry_after)
-    if isinstance(error, BodyTooLarge):
-        response.headers["Connection"] = "close"
     return response
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -126,6 +128,57 @@ def test_cve_2025_48956_headers_have_bounds(served: Target) -> None:
     resident = _resident(served)
     served.raw(request(first("/health"), "X-Large: " + "a" * (64 << 20)))
     assert _resident(served) - resident < 16 << 20
+
+
+FRAMING = {"a trailer": b"0\r\nX: ", "an extension": b"5;ext=", "a chunk's size": b"0"}
+MOST = 64 << 20
+
+
+@pytest.mark.parametrize("name", FRAMING)
+def test_cve_2025_48956_what_frames_a_body_has_bounds(served: Target, name: str) -> None:
+    """Without them it was a way around those of the head: sixteen such clients, without a key,
+    kept the probes waiting for seconds, and hundreds of megabytes."""
+    begin = request(f"POST {COMPLETIONS} HTTP/1.1", CHUNKED) + FRAMING[name]
+
+    def sent(_: int) -> int:
+        """Bytes until the server had enough."""
+        with socket.create_connection(("127.0.0.1", served.server.port), timeout=20) as peer:
+            count = 0
+            try:
+                peer.sendall(begin)
+                while count < MOST:
+                    peer.sendall(b"0" * (1 << 16))
+                    count += 1 << 16
+            except ConnectionError:
+                pass
+            return count
+
+    resident = _resident(served)
+    with ThreadPoolExecutor(16) as pool:
+        assert max(pool.map(sent, range(16))) < MOST
+    assert _resident(served) - resident < 32 << 20
+    assert served.call("GET", "/health").status == 200
+
+
+def test_an_answer_ends_the_wait_for_a_body(served: Target) -> None:
+    """With a byte now and then a connection was there for ever, with a key or without."""
+
+    def taken(path: str) -> int:
+        """Bytes, one in half a second, until the server closes."""
+        head = f"GET {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n"
+        with socket.create_connection(("127.0.0.1", served.server.port), timeout=20) as peer:
+            peer.sendall(head.encode())
+            assert statuses(peer.recv(4096)) in ([200], [401], [405])
+            for count in range(60):
+                try:
+                    peer.sendall(b"x")
+                except ConnectionError:
+                    return count
+                time.sleep(0.5)
+        return count
+
+    with ThreadPoolExecutor(3) as pool:
+        assert max(pool.map(taken, ("/health", MODELS, COMPLETIONS))) < 59
 
 
 def _resident(served: Target) -> int:
