@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 import threading
@@ -96,7 +97,7 @@ def _tracer(config: ProcessConfig) -> Tracer | None:
     server = config.server
     names = [*server.served_model_name, server.engine.model]
     endpoint = server.otlp_traces_endpoint
-    return Tracer.to(endpoint, names[0]) if endpoint else None
+    return Tracer.to(endpoint, names[0], config.otlp_headers) if endpoint else None
 
 
 def _templates(config: ProcessConfig, tokenizer: Tokenizer) -> TemplateRenderer:
@@ -156,6 +157,7 @@ def _inherited_listener() -> socket.socket:
     parser = argparse.ArgumentParser()
     parser.add_argument("--listen-fd", type=int, required=True)
     args, _ = parser.parse_known_args()
+    os.set_inheritable(args.listen_fd, False)  # helpers have nothing to accept
     return socket.socket(fileno=args.listen_fd)
 
 

@@ -8,6 +8,7 @@ CVE-2026-93034, which are the first test's flaw in other places.
 from __future__ import annotations
 
 import ast
+import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from security import CHAT, SECRETS, Target, tcp_sockets
 
 from octavo.services.demo.dialogue import CHAT_TEMPLATE as CHATML
 from octavo.shared.config import FRONTEND_SOCKET, WORKER_SOCKET
+from octavo.shared.environment import BARE
 
 ROOT = Path(__file__).parent.parent.parent
 MODULES = {
@@ -127,6 +129,45 @@ def test_secrets_are_in_no_command_line_and_no_childs_environment(served: Target
         environment = Path(f"/proc/{pid}/environ").read_bytes().decode()
         assert not [secret for secret in SECRETS if secret in environment]
         assert "OCTAVO_API_KEY" not in environment
+
+
+HELPERS = (b"octavo.services.grammar", b"octavo.services.templates")
+
+
+def helpers(served: Target) -> list[int]:
+    """Pids; a grammar's helper is there once a grammar has come."""
+    served.complete(structured_outputs={"choice": ["yes", "no"]})
+    lines = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in served.tree()}
+    found = [pid for pid, line in lines.items() if any(name in line for name in HELPERS)]
+    assert len(found) == 3
+    return found
+
+
+def test_helpers_hold_nothing_of_their_frontend(served: Target) -> None:
+    """Who broke out of a sandbox there could accept connections, and read the keys they show."""
+    of_frontend = _descriptors(served.server.children()["frontend-0"])
+    for pid in helpers(served):
+        theirs = _descriptors(pid)
+        assert len(theirs) >= 3
+        shared = set(theirs.values()) & set(of_frontend.values())
+        assert shared == {theirs[2]}  # where errors are printed
+
+
+def _descriptors(pid: int) -> dict[int, str]:
+    """What each is, `/dev/null` and the like left out."""
+    found = {}
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        what = os.readlink(entry)
+        if not what.startswith(("/", "anon_inode")):
+            found[int(entry.name)] = what
+    return found
+
+
+def test_helpers_have_an_environment_of_a_few_names(served: Target) -> None:
+    for pid in helpers(served):
+        entries = Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
+        names = {entry.partition("=")[0] for entry in entries if entry}
+        assert names and all(BARE.fullmatch(name) for name in names), names
 
 
 def test_two_frontends_share_the_port(hostile: Target) -> None:
