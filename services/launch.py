@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from octavo.shared.arguments import without_keys
 from octavo.shared.errors import StartError
 from octavo.shared.log import setup_logging
 from octavo.shared.version import VERSION
@@ -31,7 +33,19 @@ class Command:
 
 
 def main() -> None:
+    hide_keys(sys.argv[1:])
     sys.exit(run(sys.argv[1:], os.environ))
+
+
+def hide_keys(argv: list[str]) -> None:
+    """Start again without `--api-key`, whose value everybody on this machine can read: the
+    variable means the same, and is ours alone to read."""
+    rest, keys = without_keys(argv)
+    movable = all(re.fullmatch(r"[^,\s]+", key) for key in keys)  # else the variable says another
+    if keys and movable and argv[0] != "check-config":  # which tells where values stand
+        start = sys.orig_argv[1 : len(sys.orig_argv) - len(argv)]
+        environ = {**os.environ, "OCTAVO_API_KEY": " ".join(keys)}
+        os.execve(sys.executable, [sys.executable, *start, *rest], environ)
 
 
 def run(argv: list[str], environ: Environ) -> int:
@@ -100,6 +114,7 @@ def serve(argv: list[str], environ: Environ) -> int:
     setup_logging("supervisor", settings.log_level, settings.server.log_format)
     with listener.bind(settings.server.host, settings.server.port) as bound:
         server, model = resolve(settings.server, environ)
+        os.umask(0o077)  # of what was downloaded others may have use, of sockets and traces not
         return supervise(
             server,
             model,

@@ -129,7 +129,9 @@ class Edge:
         try:
             key = self._keys.admit(scope)
             if key is not None:
-                scope.setdefault("state", {}).update(key=key, shared=self._keys.several)
+                scope.setdefault("state", {}).update(
+                    key=key, several=self._keys.several, apart=self._keys.apart
+                )
             await self._app(scope, receive, send_on)
         except (Unauthorized, Forbidden) as error:
             await error_response(error, scope["path"])(scope, receive, send_on)

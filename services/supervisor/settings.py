@@ -18,7 +18,7 @@ from octavo.services.supervisor.options import BY_NAME, OPTIONS, Option, boolean
 from octavo.shared.arguments import Parser
 from octavo.shared.config import EngineConfig, ServerConfig
 from octavo.shared.errors import ConfigError
-from octavo.shared.keys import read_key_file
+from octavo.shared.keys import check_key, read_key_file
 
 PREFIX = "OCTAVO_"
 TEST_PREFIX = "OCTAVO_TEST_"
@@ -104,6 +104,11 @@ def check_server(server: ServerConfig) -> None:
         # An empty key would let everybody in, or, taken for none, the whole world.
         if not all(word.strip() for word in getattr(server, name)):
             raise ConfigError(f"{name} holds an empty entry")
+    for key in server.api_key:
+        try:
+            check_key(key.strip())
+        except ConfigError as error:
+            raise ConfigError(f"api_key: {error}") from None
     if server.api_key_file is not None:
         read_key_file(Path(server.api_key_file))
     check_range("port", server.port, 0, 65535)
@@ -223,7 +228,7 @@ def parse_file(path: Path) -> dict[str, Any]:
     """Keys as flags spell them, with - or _; values as TOML types, or as a flag's text."""
     try:
         table = tomllib.loads(_read_text(path))
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: {error}") from error
     values: dict[str, Any] = {}
     for key, value in table.items():

@@ -119,8 +119,13 @@ def test_sockets_are_for_our_user_alone(served: Target) -> None:
     assert len(entries) == 2
 
 
-def test_secrets_are_in_no_command_line_and_no_childs_environment(served: Target) -> None:
-    supervisor, *others = served.tree()
+@pytest.mark.parametrize("which", ["served", "hostile"])
+def test_secrets_are_in_no_command_line_and_no_childs_environment(
+    which: str, request: pytest.FixtureRequest
+) -> None:
+    """Whether the keys came from the environment, or from the command line."""
+    target: Target = request.getfixturevalue(which)
+    supervisor, *others = target.tree()
     assert len(others) >= 4  # with the helpers
     for pid in (supervisor, *others):
         command = Path(f"/proc/{pid}/cmdline").read_bytes().decode()
@@ -168,6 +173,15 @@ def test_helpers_have_an_environment_of_a_few_names(served: Target) -> None:
         entries = Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
         names = {entry.partition("=")[0] for entry in entries if entry}
         assert names and all(BARE.fullmatch(name) for name in names), names
+
+
+def test_files_are_for_our_user_alone(served: Target) -> None:
+    """Whatever a process may write: the admin socket and the folder of the others are seen above,
+    a trace, a core or a log would be as well."""
+    for pid in served.tree():
+        status = Path(f"/proc/{pid}/status").read_text()
+        assert "\nUmask:\t0077\n" in status, status
+    assert {stat.S_IMODE(one.stat().st_mode) & 0o077 for one in served.folder.rglob("*")} == {0}
 
 
 def test_two_frontends_share_the_port(hostile: Target) -> None:
