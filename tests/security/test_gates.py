@@ -1,4 +1,4 @@
-"""The same tests under other circumstances: without asserts in the product, and without a network."""
+"""The same tests in other circumstances: without asserts in the product, without a network."""
 
 from __future__ import annotations
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bad_requests import BAD_GRAMMARS, BAD_SCHEMAS
 from security import CHAT, Target
 
 from octavo.services.frontend.chat_parts import ChatParts, Reading
@@ -31,37 +32,16 @@ def served_still(served: Target) -> None:
     assert served.call("GET", "/health").status == 200
 
 
-BAD: dict[str, list[Any]] = {
-    "regex": ["(", "[", "*", "(?<=a)b", "(?P<n>a)(?P=n)", "a{999999999}"],
-    "json": ["{", [], {"type": "nothing"}, {"$ref": "#/missing"}, {"$ref": "http://x/y"}],
-    "grammar": ["start: missing", "%import x", "root ::= root"],
-    "choice": [[], [1], "x"],
-    "structural_tag": ["{", {"structures": 5}, {}],
-}
-
-
-@pytest.mark.parametrize("kind", BAD)
+@pytest.mark.parametrize("kind", BAD_GRAMMARS)
 def test_cve_2025_48942_bad_grammars_are_the_clients_error(served: Target, kind: str) -> None:
     """CVE-2025-48943 (regex), PYSEC-2026-3933 and CVE-2026-105757: every backend, one guard."""
-    for value in BAD[kind]:
+    for value in BAD_GRAMMARS[kind]:
         status, seconds = constrained(served, **{kind: value})
         assert (status, seconds < 10) == (400, True), value
     served_still(served)
 
 
-SCHEMAS: list[Any] = [
-    {"type": "object", "properties": {"a": {"type": "string", "pattern": "("}}},
-    {"type": "object", "properties": {"a": {"type": "string", "format": "\\"}}},
-    {"type": "nothing"},
-    {"type": "object", "properties": {"a": {"$ref": "#/$defs/none"}}},
-    {"type": 5},
-    {"anyOf": "x"},
-    {"type": "string", "minLength": -1},
-    {"type": "integer", "minimum": 10**40},
-]
-
-
-@pytest.mark.parametrize("schema", SCHEMAS, ids=lambda one: json.dumps(one)[:40])
+@pytest.mark.parametrize("schema", BAD_SCHEMAS, ids=lambda one: json.dumps(one)[:40])
 def test_cve_2025_48944_a_tools_schema_crashes_nothing(served: Target, schema: Any) -> None:
     function = {"name": "f", "parameters": schema, "strict": True}
     tools = [{"type": "function", "function": function}]

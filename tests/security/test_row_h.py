@@ -8,82 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from bad_requests import CHUNKED, MODELS, SMUGGLED, first, request
 from security import COMPLETIONS, KEYS, Target
 
 from octavo.services.frontend.app import SERVED
 from octavo.services.frontend.auth import OPEN_PATHS, PAGE_PATHS
 from octavo.services.frontend.http_limits import LimitedHttpProtocol
 from octavo.services.frontend.server import create_server
-
-MODELS = "/v1/models"
-
-
-def request(
-    line: str, *headers: str, body: str = "", host: str | None = "Host: x", key: str = ""
-) -> bytes:
-    """One request, in bytes; the connection is closed after it."""
-    fields = [*([host] if host else []), *headers, "Connection: close"]
-    if key:
-        fields.append(f"Authorization: Bearer {key}")
-    return "\r\n".join([line, *fields, "", body]).encode("latin-1")
-
-
-def first(path: str) -> str:
-    return f"GET {path} HTTP/1.1"
-
-
-CHUNKED = "Transfer-Encoding: chunked"
-HIDDEN = "GET /v1/models HTTP/1.1\r\nHost: x\r\n\r\n"
-SMUGGLED: dict[str, bytes] = {
-    "dots": request(first("/health/../v1/models")),
-    "encoded dots": request(first("/health/%2e%2e/v1/models")),
-    "encoded slash": request(first("/health%2f..%2fv1%2fmodels")),
-    "twice encoded": request(first("/health%252f..%252fv1%252fmodels")),
-    "two slashes": request(first("//v1/models")),
-    "a slash behind": request(first("/v1/models/")),
-    "backslash": request(first("/health\\..\\v1\\models")),
-    "semicolon": request(first("/v1/models;/health")),
-    "parameter": request(first("/health;x=/v1/models")),
-    "query": request(first("/v1/models?path=/health")),
-    "fragment": request(first("/v1/models#/health")),
-    "capitals": request(first("/V1/MODELS")),
-    "nul": request(first("/v1/models%00/health")),
-    "dot": request(first("/./v1/models")),
-    "overlong": request(first("/health/%c0%ae%c0%ae/v1/models")),
-    "fullwidth": request(first("/health/\xef\xbc\x8e/v1/models")),
-    "absolute": request(first("http://x/v1/models")),
-    "absolute, of another host": request(first("http://x/health/../v1/models")),
-    "host is a path": request(first(MODELS), host="Host: x/health?"),
-    "host with user": request(first(MODELS), host="Host: a@b/health#"),
-    "two hosts": request(first(MODELS), "Host: x/health"),
-    "no host": request(first(MODELS), host=None),
-    "original url": request(first(MODELS), "X-Original-URL: /health"),
-    "rewrite url": request(first(MODELS), "X-Rewrite-URL: /health"),
-    "forwarded": request(first(MODELS), "X-Forwarded-For: 127.0.0.1", "X-Forwarded-Host: x"),
-    "prefix": request(first(MODELS), "X-Forwarded-Prefix: /health", "Forwarded: for=127.0.0.1"),
-    "root path": request(first(MODELS), "X-Script-Name: /health", "Script-Name: /health"),
-    "method override": request(first(MODELS), "X-HTTP-Method-Override: OPTIONS"),
-    "length and chunks": request(
-        "POST /v1/models HTTP/1.1", "Content-Length: 4", CHUNKED, body="0\r\n\r\n" + HIDDEN
-    ),
-    "two lengths": request(
-        "POST /v1/models HTTP/1.1", "Content-Length: 0", "Content-Length: 50", body=HIDDEN
-    ),
-    "strange chunks": request(
-        "POST /v1/models HTTP/1.1", "Transfer-Encoding: xchunked", body="0\r\n\r\n" + HIDDEN
-    ),
-    "folded header": request(first(MODELS), "Transfer-Encoding:\r\n chunked", body=HIDDEN),
-    "space before colon": request(first(MODELS), "Content-Length : 50", body=HIDDEN),
-    "bad chunk size": request("POST /v1/models HTTP/1.1", CHUNKED, body="-1\r\n" + HIDDEN),
-    "bad chunk end": request("POST /v1/models HTTP/1.1", CHUNKED, body="1\r\nZXX0\r\n\r\n"),
-    "old protocol": b"GET /v1/models\r\n\r\n",
-    "strange protocol": request("GET /v1/models HTTP/9.9"),
-    "empty key": request(first(MODELS), "Authorization: Bearer "),
-    "two keys": request(first(MODELS), "Authorization: Bearer x", "x-api-key: x"),
-    "key and more": request(first(MODELS), f"Authorization: Bearer {KEYS[0]} x"),
-    "key in the query": request(first(f"{MODELS}?api_key={KEYS[0]}")),
-    "key with nul": request(first(MODELS), f"Authorization: Bearer {KEYS[0]}\x00"),
-}
 
 
 def statuses(data: bytes) -> list[int]:

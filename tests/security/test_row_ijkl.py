@@ -7,15 +7,14 @@ import re
 import socket
 import time
 from pathlib import Path
-from typing import Any
 
+from bad_requests import CANARY, WRONG, media
 from security import CHAT, COMPLETIONS, KEYS, LEAKS, SECRETS, Target, tcp_sockets
 
 from octavo.services.frontend.app import SERVED
 from octavo.services.frontend.http_counts import METHODS
 
 ROOT = Path(__file__).parent.parent.parent
-CANARY = "canary-prompt-8e1f77"
 HI = [{"role": "user", "content": "Hi"}]
 
 
@@ -25,16 +24,7 @@ def test_cve_2026_24779_no_request_makes_the_server_connect(served: Target) -> N
     with socket.create_server(("127.0.0.1", 0)) as trap:
         trap.setblocking(False)
         url = f"http://127.0.0.1:{trap.getsockname()[1]}/x.png"
-        parts: list[Any] = [
-            {"type": "image_url", "image_url": {"url": url}},
-            {"type": "image_url", "image_url": url},
-            {"type": "input_image", "image_url": url},
-            {"type": "input_audio", "input_audio": {"data": url, "format": "wav"}},
-            {"type": "video_url", "video_url": {"url": url}},
-            {"type": "file", "file": {"file_id": url}},
-            {"type": "image", "source": {"type": "url", "url": url}},
-        ]
-        for part in parts:
+        for part in media(url):
             messages = [{"role": "user", "content": [part]}]
             answer = served.post(CHAT, messages=messages)
             assert answer.status == 400 and "content" in answer.error["param"]
@@ -74,34 +64,9 @@ def _no_connection(trap: socket.socket) -> None:
     raise AssertionError("the server connected")
 
 
-BAD: list[tuple[str, Any]] = [
-    (COMPLETIONS, b"\xff\xfe"),
-    (COMPLETIONS, b"[]"),
-    (COMPLETIONS, {"prompt": CANARY, "temperature": CANARY}),
-    (COMPLETIONS, {"prompt": [CANARY, 1]}),
-    (COMPLETIONS, {"prompt": "a", "stop": [CANARY * 100]}),
-    (COMPLETIONS, {"prompt": "a", "structured_outputs": {"regex": "("}}),
-    (COMPLETIONS, {"prompt": "a", "structured_outputs": {"grammar": "start: x"}}),
-    (COMPLETIONS, {"prompt": "a", "structured_outputs": {"json": {"type": 5}}}),
-    (COMPLETIONS, {"prompt": "a", "response_format": {"type": []}}),
-    (COMPLETIONS, {"prompt": "a " * 5000}),
-    (CHAT, {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}),
-    (CHAT, {"messages": HI, "tools": [{"type": "function", "function": {"name": "a b"}}]}),
-    (CHAT, {"messages": HI, "tool_choice": "required"}),
-    (CHAT, {"messages": [{"role": "tool", "content": None, "tool_calls": [{"function": 5}]}]}),
-    (CHAT, {"messages": [{"role": "assistant", "tool_calls": [{"function": {"arguments": "{"}}]}]}),
-    (CHAT, {"messages": HI, "chat_template": "{{ x"}),
-    ("/detokenize", {"tokens": [2**63]}),
-    ("/v1/messages", {"messages": [{"role": "user", "content": [{"type": "image"}]}]}),
-    ("/v1/responses", {"input": [{"type": "nothing"}]}),
-    ("/v1/embeddings", {"input": CANARY}),
-    ("/v1/models/" + "x" * 3000, b""),
-]
-
-
 def test_cve_2026_22778_errors_tell_nothing_of_the_server(served: Target) -> None:
     """CVE-2026-54236: and not in what had been overlooked."""
-    for path, body in BAD:
+    for path, body in WRONG:
         answer = served.call("POST", path, body)
         assert 400 <= answer.status < 500, (path, body, answer.data)
         assert answer.error["message"] and len(answer.data) < 2000
@@ -155,7 +120,7 @@ def test_prompts_and_keys_are_not_logged(served: Target) -> None:
 
 def test_cve_2026_94627_nothing_is_left_of_what_was_refused(served: Target) -> None:
     """CVE-2026-94625: and the server says that it is well because it is."""
-    for path, body in BAD:
+    for path, body in WRONG:
         served.call("POST", path, body)
     served.wait_idle()
     assert served.call("GET", "/health").status == 200
