@@ -151,5 +151,5 @@ def _adopt() -> Child:
     child = Child(args.control_fd, args.status_fd)
     child.watch_parent()
     name, form = f"{child.config.role}-{child.config.index}", child.config.server.log_format
-    setup_logging(name, child.config.log_level, form)
+    setup_logging(name, child.config.log_level, form, private=child.config.role == "frontend")
     return child

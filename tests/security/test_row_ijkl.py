@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
+import io
+import logging
 import random
 import re
 import socket
 import time
 from pathlib import Path
 
+import httpx
+import msgspec
+import pytest
 from bad_requests import CANARY, WRONG, media
-from security import CHAT, COMPLETIONS, KEYS, LEAKS, SECRETS, Target, tcp_sockets
+from front_engine import frontend
+from security import CHAT, COMPLETIONS, KEYS, LEAKS, SECRETS, Target, target, tcp_sockets
 
 from octavo.services.frontend.app import SERVED
+from octavo.services.frontend.edge import invalid_request
 from octavo.services.frontend.http_counts import METHODS
+from octavo.shared.grammar.compiling import brief
+from octavo.shared.log import formatter
+from octavo.shared.text.tokenizer import Tokenizer
 
 ROOT = Path(__file__).parent.parent.parent
 HI = [{"role": "user", "content": "Hi"}]
@@ -105,17 +116,84 @@ def test_pysec_2026_4325_labels_are_of_closed_sets(served: Target) -> None:
     assert set(re.findall(r'status="([^"]*)"', told)) <= {"2xx", "4xx", "5xx"}
 
 
-def test_prompts_and_keys_are_not_logged(served: Target) -> None:
+def say_canaries(served: Target) -> None:
+    """Prompts, outputs, names, keys and nonsense, answered and refused."""
     fields = {"prompt": CANARY, "max_tokens": 2}
     for more in ({}, {"n": 99}, {"stream": True}, {"echo": True}, {"temperature": CANARY}):
         served.call("POST", COMPLETIONS, {**fields, **more})
     served.post(CHAT, messages=[{"role": "user", "content": CANARY}], max_tokens=2)
+    said = served.complete(max_tokens=64, structured_outputs={"choice": [CANARY]})
+    assert said["choices"][0]["text"] == CANARY
+    served.post(COMPLETIONS, prompt="a", structured_outputs={"regex": CANARY + "("})
     served.post(COMPLETIONS, key=KEYS[0] + "x", prompt=CANARY)
     served.call("POST", COMPLETIONS, f'{{"prompt": "{CANARY}"'.encode())
+    served.call("GET", f"/v1/models/{CANARY}")
     for body in (b"\x00", CANARY.encode()):
         served.raw(b"POST /v1/completions HTTP/1.1\r\n" + CANARY.encode() + b"\r\n\r\n" + body)
+
+
+def told(served: Target) -> list[str]:
     printed = "\n".join(served.server.lines)
-    assert not [secret for secret in (CANARY, *SECRETS) if secret in printed]
+    return [secret for secret in (CANARY, *SECRETS) if secret in printed]
+
+
+def test_prompts_outputs_and_keys_are_not_logged(served: Target) -> None:
+    say_canaries(served)
+    assert told(served) == []
+
+
+def test_nor_as_json() -> None:
+    """And not by what is told at most: every process at its most talkative."""
+    with target("--log-format", "json", "--log-level", "DEBUG") as talkative:
+        say_canaries(talkative)
+        assert any(
+            '"status": 200' in line or '"status":200' in line for line in talkative.server.lines
+        )
+    assert told(talkative) == []
+
+
+class Broken:
+    """Fails as our own bugs would, with a client's text in what it says."""
+
+    async def submit(self, *given: object) -> None:
+        raise ValueError(f"could not convert {CANARY!r}")
+
+
+def test_nor_where_a_request_fails_by_a_bug(
+    tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = io.StringIO()
+    handler = logging.StreamHandler(lines)
+    handler.setFormatter(formatter("frontend-0", "text", private=True))
+    logger = logging.getLogger("octavo.services.frontend.edge")
+    monkeypatch.setattr(logger, "handlers", [handler])
+
+    async def main() -> None:
+        async with frontend(tokenizer) as front:
+            monkeypatch.setattr(front.engine_client, "submit", Broken().submit)
+            transport = httpx.ASGITransport(front.app, raise_app_exceptions=False)
+            async with httpx.AsyncClient(transport=transport, base_url="http://x") as client:
+                answer = await client.post(COMPLETIONS, json={"prompt": CANARY})
+            assert answer.status_code == 500 and CANARY not in answer.text
+
+    asyncio.run(main())
+    assert "ValueError" in lines.getvalue() and CANARY not in lines.getvalue()
+
+
+def test_cve_2026_54236_what_libraries_say_is_cleaned() -> None:
+    """They may be updated, and say more than they do today."""
+    for said in (
+        "panic at 'x': /root/.cargo/registry/src/index/llguidance-1.9/src/lib.rs:12:5",
+        "bad state 0x7f3a9c001230 in parser",
+        "lark.rs:10:2: no such rule",
+        "no grammar at /usr/lib/python3/dist-packages/llguidance/__init__.py:3",
+        "a\nstack backtrace:\n  0: 0x55d0 rust_begin_unwind /rustc/abc/library/std.rs",
+    ):
+        assert not LEAKS.search(brief(said)), brief(said)
+    strange = invalid_request(msgspec.ValidationError(f"{CANARY} at 0x7f3a9c001230"))
+    assert strange.message == "It is not what this field takes."
+    kept = 'Unimplemented keys: ["uniqueItems"] at #/properties/usr/items'
+    assert brief(kept) == kept
 
 
 def test_cve_2026_94627_nothing_is_left_of_what_was_refused(served: Target) -> None:
