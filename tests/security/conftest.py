@@ -5,10 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from flaws import flaws_in
 from front_tokenizers import load_byte_level
 from security import BOMB, KEYS, Target, target
 
 from octavo.shared.text.tokenizer import Tokenizer
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Docstrings name tests too."""
+    for item in items:
+        docstring = getattr(getattr(item, "function", None), "__doc__", None) or ""
+        item.extra_keyword_matches |= flaws_in(docstring)
 
 
 @pytest.fixture(scope="session")

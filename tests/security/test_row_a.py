@@ -1,9 +1,4 @@
-"""Row A: no pickle on any socket, no socket that others reach.
-
-Also CVE-2024-9052, CVE-2024-11041, CVE-2024-50050, CVE-2025-10164, CVE-2025-29783, CVE-2025-30165,
-CVE-2026-3059, CVE-2026-3060, CVE-2026-3989, CVE-2026-14890, CVE-2026-15969, CVE-2026-86793 and
-CVE-2026-93034, which are the first test's flaw in other places.
-"""
+"""Row A: no pickle on any socket, no socket that others reach."""
 
 from __future__ import annotations
 
@@ -75,7 +70,10 @@ def test_the_list_leaves_the_rest_alone(text: str) -> None:
 def test_cve_2025_32444_a_pickle_on_an_internal_socket_is_a_malformed_frame(
     served: Target, tmp_path: Path
 ) -> None:
-    """CVE-2024-9053 and its kin: whoever reached the socket ran code."""
+    """Whoever reached the socket ran code, in one place after the other: CVE-2024-9053,
+    CVE-2024-9052, CVE-2024-11041, CVE-2024-50050, CVE-2025-10164, CVE-2025-29783, CVE-2025-30165,
+    CVE-2026-3059, CVE-2026-3060, CVE-2026-3989, CVE-2026-14890, CVE-2026-15969, CVE-2026-86793 and
+    CVE-2026-93034."""
     proof = tmp_path / "proof"
     command = f"cposix\nsystem\n(S'touch {proof}'\ntR.".encode()
     [folder] = [one for one in served.folder.iterdir() if one.is_dir()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -12,9 +13,10 @@ from bad_requests import CHUNKED, MODELS, SMUGGLED, first, request
 from security import COMPLETIONS, KEYS, Target
 
 from octavo.services.frontend.app import SERVED
-from octavo.services.frontend.auth import OPEN_PATHS, PAGE_PATHS
+from octavo.services.frontend.auth import OPEN_PATHS, PAGE_PATHS, KeyRing
 from octavo.services.frontend.http_limits import LimitedHttpProtocol
 from octavo.services.frontend.server import create_server
+from octavo.shared.errors import Unauthorized
 
 
 def statuses(data: bytes) -> list[int]:
@@ -42,10 +44,28 @@ def test_cve_2025_63389_every_route_asks_for_a_key(served: Target) -> None:
         assert served.call("GET", path, key=None).status == 401
 
 
-def test_cve_2025_59425_keys_are_compared_in_constant_time() -> None:
-    folder = Path(create_server.__code__.co_filename).parent
-    texts = [path.read_text() for path in folder.rglob("*.py")]
-    assert any("compare_digest" in text for text in texts)
+@pytest.mark.parametrize("shown", ["key-0", "key-7", "key-9", "key", "key-99", "", "ключ"])
+def test_cve_2025_59425_keys_are_compared_in_constant_time(
+    shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever key is shown, each is compared, by digests of one length, and by a comparison that
+    does not stop where they differ."""
+    ring = KeyRing([f"key-{number}" for number in range(10)])
+    compared: list[tuple[int, int]] = []
+
+    def compare(one: bytes, other: bytes) -> bool:
+        compared.append((len(one), len(other)))
+        return one == other
+
+    monkeypatch.setattr(hmac, "compare_digest", compare)
+    authorization = (b"authorization", f"Bearer {shown}".encode())
+    scope = {"type": "http", "path": MODELS, "headers": [authorization]}
+    try:
+        key = ring.admit(scope)
+    except Unauthorized:
+        key = None
+    assert (key is not None) == (shown in ("key-0", "key-7", "key-9"))
+    assert compared == [(32, 32)] * 10
 
 
 def test_cve_2025_48956_headers_have_bounds(served: Target) -> None:

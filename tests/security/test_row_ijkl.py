@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import io
 import logging
+import os
 import random
 import re
+import signal
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -16,6 +19,7 @@ import msgspec
 import pytest
 from bad_requests import CANARY, WRONG, media
 from front_engine import frontend
+from octavo_server import wait_for
 from security import CHAT, COMPLETIONS, KEYS, LEAKS, SECRETS, Target, target, tcp_sockets
 
 from octavo.services.frontend.app import SERVED
@@ -197,7 +201,6 @@ def test_cve_2026_54236_what_libraries_say_is_cleaned() -> None:
 
 
 def test_cve_2026_94627_nothing_is_left_of_what_was_refused(served: Target) -> None:
-    """CVE-2026-94625: and the server says that it is well because it is."""
     for path, body in WRONG:
         served.call("POST", path, body)
     served.wait_idle()
@@ -205,12 +208,50 @@ def test_cve_2026_94627_nothing_is_left_of_what_was_refused(served: Target) -> N
     assert served.complete()["choices"]
 
 
-def test_cve_2026_54232_one_index_and_no_payloads() -> None:
-    """LiteLLM's PYSEC-2026-2: code in a .pth file, run at every start."""
-    texts = [ROOT / "pyproject.toml", ROOT / "Makefile", *(ROOT / "deploy").rglob("*")]
-    for path in texts:
-        if path.is_file():
-            assert "extra-index-url" not in path.read_text(errors="replace"), path
+def test_cve_2026_94625_health_is_no_better_than_the_engine(served: Target) -> None:
+    """One that stood still for minutes went on calling itself well. Here it takes seconds, and it is
+    well again when it goes on; no answer is lost. (A worker that stands still: F28.)"""
+    pid = served.server.children()["scheduler-0"]
+
+    def healthy() -> bool:
+        return served.call("GET", "/health").status == 200
+
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(served.complete, max_tokens=64, ignore_eos=True)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            wait_for(lambda: not healthy(), 15)
+            assert served.call("GET", "/health/live").status == 200
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        assert asked.result()["usage"]["completion_tokens"] == 64
+    wait_for(healthy, 10)
+    assert served.server.children()["scheduler-0"] == pid
+
+
+INSTALLS = re.compile(r"(?:pip|uv pip|uv) (?:install|sync|add)\b[^&|;\n]*")
+PLACES = re.compile(r"--(?:extra-)?index(?:-url)?[ =]\S+|--find-links\S*|(?:PIP|UV)_\w*INDEX\w*")
+OF_PYTORCH = "--index-url https://download.pytorch.org/whl/cpu"
+
+
+def test_cve_2026_54232_no_second_index_is_asked() -> None:
+    """A package of its name on another index would win over ours. Images name each by its hash
+    (tests/deploy/test_lock.py); only PyTorch's wheels for CPUs are on no other index than its own,
+    which is asked for nothing else."""
+    files = [ROOT / "pyproject.toml", ROOT / "Makefile", ROOT / "requirements.lock"]
+    files += [one for one in (ROOT / "deploy").rglob("*") if one.is_file()]
+    installs = []
+    for path in files:
+        text = path.read_text(errors="replace").replace("\\\n", " ")
+        places = PLACES.findall(text)
+        assert places == ([OF_PYTORCH] if path.name == "Dockerfile" else []), path
+        installs += INSTALLS.findall(text)
+    [of_pytorch] = [one for one in installs if OF_PYTORCH in one]
+    assert "--no-deps" in of_pytorch and len(installs) > 4
+
+
+def test_pysec_2026_2_nothing_is_shipped_that_runs_by_being_there() -> None:
+    """LiteLLM's: code in a .pth file, run at every start."""
     for room in ("services", "kernels", "shared"):
         kinds = {path.suffix for path in (ROOT / room).rglob("*") if path.is_file()}
         assert not kinds & {".pth", ".pkl", ".pt", ".bin", ".so", ".pickle"}, kinds
