@@ -100,8 +100,8 @@ def usage() -> str:
 
 
 def serve(argv: list[str], environ: Environ) -> int:
-    """`octavo serve`: 0 stopped on request, 1 a bug, 2 bad settings, 70 a crash loop, 75 port in
-    use."""
+    """`octavo serve`: 0 stopped on request, 1 a bug, 2 bad settings, 70 a crash loop, 75 port or
+    GPU in use."""
     started = time.monotonic()
     from octavo.services.supervisor import listener
     from octavo.services.supervisor.children import Spawner

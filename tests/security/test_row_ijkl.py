@@ -209,8 +209,8 @@ def test_cve_2026_94627_nothing_is_left_of_what_was_refused(served: Target) -> N
 
 
 def test_cve_2026_94625_health_is_no_better_than_the_engine(served: Target) -> None:
-    """One that stood still for minutes went on calling itself well. Here it takes seconds, and it is
-    well again when it goes on; no answer is lost. (A worker that stands still: F28.)"""
+    """One that stood still for minutes called itself well. Here it is told within seconds, as is
+    its going on; no answer is lost. (A worker that stands still: F28.)"""
     pid = served.server.children()["scheduler-0"]
 
     def healthy() -> bool:

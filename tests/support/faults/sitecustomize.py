@@ -4,7 +4,8 @@ PYTHONPATH names this folder. The product knows nothing of it.
 A request is `cursed` that asks for CURSED tokens. Faults: `die`, `raise`, `memory`: a step with a
 cursed row does so; `memory-once`: the tenth step; `nan`: a cursed row's hidden states are NaN from
 its tenth token on; `illegal`: as `die`, but by a CUDA kernel that reads what it must not;
-`ballast`: while a cursed row is computed, all of the GPU's memory is taken but 32 MiB.
+`ballast`: while a cursed row is computed, all of the GPU's memory is taken but 32 MiB. `warm-up`:
+the first step, which is that of the warm-up, goes on for a minute.
 """
 
 from __future__ import annotations
@@ -61,6 +62,11 @@ class Curse:
                 free, _ = torch.cuda.mem_get_info()
                 size = free - (32 << 20)
                 self._ballast = torch.empty(size, dtype=torch.uint8, device="cuda")
+        if FAULT == "warm-up" and self._step == 1:
+            print("warming up", file=sys.stderr, flush=True)
+            begun = time.monotonic()
+            while time.monotonic() < begun + 60:
+                torch.ones(1000, 1000) @ torch.ones(1000, 1000)
         if FAULT == "memory-once" and self._step == 10:
             raise torch.OutOfMemoryError("injected")
         if cursed and FAULT == "memory":
