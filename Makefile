@@ -45,7 +45,8 @@ faults: $(INSTALLED)  ## kill, freeze and poison a server under streams (part of
 	$(RUN) -m pytest -s tests/faults $(ARGS)
 
 soak: $(INSTALLED)  ## the long ones of faults, security and deployment (OCTAVO_TEST_SOAK=minutes)
-	$(RUN) -m pytest -s -m slow tests/faults tests/security tests/deploy $(ARGS)
+	$(RUN) -m pytest -s -m slow tests/faults tests/security tests/deploy tests/e2e/test_fuzz.py \
+		tests/frontend/test_grammar_compiler.py tests/shared/test_grammar_matcher.py $(ARGS)
 
 faults-gpu: $(INSTALLED)  ## the same where one GPU is
 	$(RUN) -m pytest -s -m gpu tests/faults $(ARGS)
