@@ -7,7 +7,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 MAKEFLAGS += --no-builtin-rules
 .DEFAULT_GOAL := help
-.PHONY: help install serve test faults soak faults-gpu test-gpu check size docs dashboards bench bench-gpu links clean
+.PHONY: help install serve test faults soak faults-gpu test-gpu check size docs lock dashboards bench bench-gpu links clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -44,8 +44,9 @@ test: $(INSTALLED)  ## the tests that need no GPU
 faults: $(INSTALLED)  ## kill, freeze and poison a server under streams (part of `make test`)
 	$(RUN) -m pytest -s tests/faults $(ARGS)
 
-soak: $(INSTALLED)  ## the long ones: random faults, overload, clients that hang (OCTAVO_TEST_SOAK=minutes)
-	$(RUN) -m pytest -s -m slow tests/faults $(ARGS)
+soak: $(INSTALLED)  ## the long ones of faults, security and deployment (OCTAVO_TEST_SOAK=minutes)
+	$(RUN) -m pytest -s -m slow tests/faults tests/security tests/deploy tests/e2e/test_fuzz.py \
+		tests/frontend/test_grammar_compiler.py tests/shared/test_grammar_matcher.py $(ARGS)
 
 faults-gpu: $(INSTALLED)  ## the same where one GPU is
 	$(RUN) -m pytest -s -m gpu tests/faults $(ARGS)
@@ -65,6 +66,10 @@ size: $(INSTALLED)  ## lines per room, and the budget
 
 docs: $(INSTALLED)  ## rewrite docs/api.md from the conformance cases
 	OCTAVO_TEST_WRITE_DOCS=1 $(RUN) -m pytest -q tests/conformance
+
+lock:  ## pin what images install, by hashes, in requirements.lock (needs uv and PyPI)
+	uv pip compile --quiet --upgrade --universal --python-version 3.11 \
+		--generate-hashes --no-header --no-annotate --output-file requirements.lock pyproject.toml
 
 dashboards: $(INSTALLED)  ## rewrite deploy/grafana/dashboards
 	$(RUN) tools/dashboards.py

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import difflib
 import os
+import re
 import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from octavo.shared.arguments import without_keys
 from octavo.shared.errors import StartError
 from octavo.shared.log import setup_logging
 from octavo.shared.standard_streams import open_standard_streams
@@ -35,7 +37,19 @@ class Command:
 
 def main() -> None:
     open_standard_streams()
+    hide_keys(sys.argv[1:])
     sys.exit(run(sys.argv[1:], os.environ))
+
+
+def hide_keys(argv: list[str]) -> None:
+    """Start again without `--api-key`, whose value everybody on this machine can read: the
+    variable means the same, and is ours alone to read."""
+    rest, keys = without_keys(argv)
+    movable = all(re.fullmatch(r"[^,\s]+", key) for key in keys)  # else the variable says another
+    if keys and movable and argv[0] != "check-config":  # which tells where values stand
+        start = sys.orig_argv[1 : len(sys.orig_argv) - len(argv)]
+        environ = {**os.environ, "OCTAVO_API_KEY": " ".join(keys)}
+        os.execve(sys.executable, [sys.executable, *start, *rest], environ)
 
 
 def run(argv: list[str], environ: Environ) -> int:
@@ -106,8 +120,8 @@ def usage() -> str:
 
 
 def serve(argv: list[str], environ: Environ) -> int:
-    """`octavo serve`: 0 stopped on request, 1 a bug, 2 bad settings, 70 a crash loop, 75 port in
-    use."""
+    """`octavo serve`: 0 stopped on request, 1 a bug, 2 bad settings, 70 a crash loop, 75 port or
+    GPU in use."""
     started = time.monotonic()
     from octavo.services.supervisor import listener
     from octavo.services.supervisor.children import Spawner
@@ -125,6 +139,7 @@ def serve(argv: list[str], environ: Environ) -> int:
             other = listener.bind(given.metrics_host, given.metrics_port, "--metrics-port")
             metrics = bounds.enter_context(other)
         server, model = resolve(settings.server, environ)
+        os.umask(0o077)  # of what was downloaded others may have use, of sockets and traces not
         return supervise(
             server,
             model,

@@ -10,6 +10,9 @@ from urllib.parse import urlsplit
 from octavo.shared.errors import ConfigError
 
 WIDTH = 100
+KEY_FLAG = "--api-key"
+OF_ONE_KEY = ("status", "chat", "complete", "bench")
+"""Commands whose flag takes a single one, so that what follows is something else."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -64,3 +67,24 @@ def check_url(name: str, word: str) -> None:
 def is_plain(word: str) -> bool:
     """Fit for a header of HTTP: printable ASCII without spaces."""
     return word.isascii() and word.isprintable() and " " not in word
+
+
+def without_keys(argv: list[str]) -> tuple[list[str], list[str]]:
+    """`argv` without `--api-key`, and the keys that stood behind it, as argparse reads them."""
+    most = 1 if argv[:1] and argv[0] in OF_ONE_KEY else len(argv)
+    rest: list[str] = []
+    keys: list[str] = []
+    room = 0
+    for word in argv:
+        if word == KEY_FLAG:
+            room = most
+        elif word.startswith(KEY_FLAG + "="):
+            keys.append(word.partition("=")[2])
+            room = 0
+        elif room and not word.startswith("-"):
+            keys.append(word)
+            room -= 1
+        else:
+            rest.append(word)
+            room = 0
+    return rest, keys

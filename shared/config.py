@@ -101,8 +101,8 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     shutdown_timeout: float = 30.0
     """Seconds that requests in flight get to finish after SIGTERM."""
     hang_timeout: float = 30.0
-    otlp_traces_endpoint: str | None = None
     """Seconds without progress after which a process is killed, and started again."""
+    otlp_traces_endpoint: str | None = None
     max_queued_requests: int = 4096
     """Requests waiting or running, per server; above it 503."""
     max_queued_tokens: int | None = None
@@ -151,6 +151,8 @@ class ProcessConfig(msgspec.Struct, frozen=True, kw_only=True):
     """How often processes of each role had been started again by then."""
     accused: list[bytes] = []
     """Of a scheduler: ids of the requests that were on trial when the last one died."""
+    otlp_headers: str = ""
+    """What the exporter of spans shows its collector, as OTEL_EXPORTER_OTLP_HEADERS has it."""
 
     @property
     def peer(self) -> str:

@@ -14,6 +14,7 @@ A key file is TOML, one table a key (docs/keys.md):
 from __future__ import annotations
 
 import hashlib
+import re
 import stat
 import tomllib
 from pathlib import Path
@@ -30,6 +31,8 @@ MAX_KEYS = 1000
 """In a file: each request is compared with all."""
 LONGEST_FILE = 2**20
 
+_SENDABLE = re.compile(r"[!-~]([ -~]*[!-~])?")
+"""What every client can put into a header, and every proxy passes on."""
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]{1,64}\Z")]
 Count = Annotated[int, Meta(ge=1, le=10**12)]
 Weight = Annotated[float, Meta(ge=0.01, le=1000)]
@@ -76,9 +79,16 @@ def digest_of(key: str) -> bytes:
 
 
 def plain_key(key: str) -> Key:
-    """A key without a file: it may do all, without limits."""
+    """A key without a file: it may do all, without limits. Raises ConfigError for none."""
+    check_key(key)
     digest = digest_of(key)
     return Key(digest, Quota(name=digest.hex()[:16]))
+
+
+def check_key(key: str) -> None:
+    """Raise ConfigError for a key that no request could show."""
+    if not _SENDABLE.fullmatch(key):
+        raise ConfigError("a key is printable ASCII, without white space at an end")
 
 
 def read_key_file(path: Path) -> list[Key]:
@@ -89,6 +99,8 @@ def read_key_file(path: Path) -> list[Key]:
         raise ConfigError(f"{path}: not TOML: {_place(error)}") from None
     except msgspec.ValidationError as error:
         raise ConfigError(f"{path}: {error}") from None
+    except (ValueError, RecursionError):  # numbers of thousands of digits, thousands of brackets
+        raise ConfigError(f"{path}: not a file of keys") from None
     keys = [_key(path, name, entry) for name, entry in found.keys.items()]
     if len({key.digest for key in keys}) < len(keys):
         raise ConfigError(f"{path}: two names have the same key")
@@ -98,8 +110,11 @@ def read_key_file(path: Path) -> list[Key]:
 def _key(path: Path, name: str, entry: _Entry) -> Key:
     if (entry.key is None) == (entry.sha256 is None):
         raise ConfigError(f"{path}: keys.{name} needs one of key and sha256")
-    if entry.key is not None and entry.key != entry.key.strip():
-        raise ConfigError(f"{path}: keys.{name}: the key has white space at an end")
+    if entry.key is not None:
+        try:
+            check_key(entry.key)
+        except ConfigError as error:
+            raise ConfigError(f"{path}: keys.{name}: {error}") from None
     digest = digest_of(entry.key) if entry.key else bytes.fromhex(entry.sha256 or "")
     quota = Quota(
         name=name,
@@ -114,8 +129,8 @@ def _key(path: Path, name: str, entry: _Entry) -> Key:
 def _text(path: Path) -> str:
     try:
         found = path.stat()
-        if found.st_mode & stat.S_IWOTH:
-            raise ConfigError(f"{path}: anybody may write to it (chmod o-w)")
+        if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise ConfigError(f"{path}: others than its owner may write to it (chmod go-w)")
         if found.st_size > LONGEST_FILE:
             raise ConfigError(f"{path}: larger than {LONGEST_FILE} bytes")
         return path.read_text(encoding="utf-8")

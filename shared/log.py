@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import sys
+import traceback
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,17 +21,18 @@ FIELDS = "fields"
 """Key of `extra` under which a record carries values that JSON lines have one by one."""
 
 
-def setup_logging(process: str, level: str = "INFO", form: str = "text") -> None:
-    """Send this process's log to standard error, one line a record: text, or JSON."""
+def setup_logging(
+    process: str, level: str = "INFO", form: str = "text", private: bool = False
+) -> None:
+    """Send this process's log to standard error, one line a record: text, or JSON. `private`: it
+    has texts of clients in hand."""
     handler = LogHandler(STANDARD_ERROR)
-    handler.setFormatter(formatter(process, form))
+    handler.setFormatter(formatter(process, form, private))
     logging.basicConfig(level=level, handlers=[handler], force=True)
 
 
-def formatter(process: str, form: str) -> logging.Formatter:
-    if form == "json":
-        return JsonFormatter(process)
-    return logging.Formatter(f"%(asctime)s {process} %(levelname)s %(message)s", "%H:%M:%S")
+def formatter(process: str, form: str, private: bool = False) -> logging.Formatter:
+    return (JsonFormatter if form == "json" else TextFormatter)(process, private)
 
 
 def place(error: BaseException) -> str:
@@ -44,12 +46,18 @@ def place(error: BaseException) -> str:
     return f"{type(error).__name__} in {file}:{trace.tb_lineno}"
 
 
-class JsonFormatter(logging.Formatter):
-    """One object a line; a traceback stands in `exception`."""
-
-    def __init__(self, process: str) -> None:
-        super().__init__()
+class TextFormatter(logging.Formatter):
+    def __init__(self, process: str, private: bool = False) -> None:
+        super().__init__(f"%(asctime)s {process} %(levelname)s %(message)s", "%H:%M:%S")
         self._process = process
+        self._private = private
+
+    def formatException(self, ei: Any) -> str:
+        return frames(ei[1]) if self._private else super().formatException(ei)
+
+
+class JsonFormatter(TextFormatter):
+    """One object a line; a traceback stands in `exception`."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
@@ -62,6 +70,17 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return msgspec.json.encode(line).decode()
+
+
+def frames(error: BaseException | None) -> str:
+    """Kinds and places of an exception and of those that led to it. What they say is left out:
+    it may be a client's text (`could not convert '…'`)."""
+    parts: list[str] = []
+    while error is not None:
+        places = "".join(traceback.format_tb(error.__traceback__))
+        parts.append(f"Traceback (most recent call last):\n{places}{type(error).__qualname__}")
+        error = error.__cause__ or error.__context__
+    return "\n".join(reversed(parts))
 
 
 class LogHandler(logging.Handler):

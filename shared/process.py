@@ -159,8 +159,10 @@ def _adopt() -> Child:
     parser.add_argument("--parent", type=int, required=True)
     args, _ = parser.parse_known_args()
     die_with_parent(args.parent)
+    for descriptor in (args.control_fd, args.status_fd):
+        os.set_inheritable(descriptor, False)  # they end with this process, not with its helpers
     child = Child(args.control_fd, args.status_fd)
     child.watch_parent()
     name, form = f"{child.config.role}-{child.config.index}", child.config.server.log_format
-    setup_logging(name, child.config.log_level, form)
+    setup_logging(name, child.config.log_level, form, private=child.config.role == "frontend")
     return child

@@ -11,6 +11,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parent))  # PYTHONSAFEPATH leaves it out
+from banned import banned, imports, names
+
 ROOMS = ("shared", "kernels", "services")
 
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
@@ -102,17 +105,9 @@ WITHOUT_TORCH = (
 TORCH_AND_CO = ("torch", "triton", "transformers")
 DISTRIBUTED_USER = "octavo.services.worker.parallel"
 ENVIRONMENT_READERS = ("octavo.shared.environment", "octavo.services.launch")
-
-BANNED_MODULES = {
-    *("pickle", "_pickle", "cPickle", "cloudpickle", "dill", "marshal", "shelve", "joblib"),
-    *("multiprocessing", "torch.multiprocessing"),
-}
-BANNED_NAMES = {"eval", "exec", "compile", "__import__"}
-BANNED_ATTRIBUTES = {
-    *("torch.load", "torch.save", "yaml.load", "yaml.unsafe_load"),
-    *("os.system", "os.popen", "np.load", "numpy.load"),
-}
-OBJECT_COLLECTIVES = ("_object", "_object_list")
+ENVIRONMENT = ("os.environ", "os.environb", "os.getenv", "os.getenvb")
+WEB_SERVER = ("starlette", "uvicorn", "httptools", "uvloop")
+WEB_SERVER_USER = "octavo.services.frontend"
 
 
 def module_name(path: Path) -> str:
@@ -125,8 +120,8 @@ def breaches(path: Path, text: str) -> list[str]:
     """Every breach in one file; `path` is relative to the root."""
     module = module_name(path)
     tree = ast.parse(text)
-    found = [*_imports(module, tree), *_calls(module, tree), *_names(path)]
-    return [f"{path}:{line}: {what}" for line, what in sorted(found)]
+    found = [*_imports(module, tree), *_uses(module, tree), *banned(tree), *_names(path)]
+    return [f"{path}:{line}: {what}" for line, what in sorted(set(found))]
 
 
 Breach = tuple[int, str]
@@ -134,54 +129,24 @@ Breach = tuple[int, str]
 
 def _imports(module: str, tree: ast.Module) -> Iterator[Breach]:
     room = next(room for room in MAY_IMPORT if _inside(module, room))
-    for line, name in _imported(tree):
+    for line, name in imports(tree):
         if name.startswith("octavo.") and not _any_inside(name, MAY_IMPORT[room]):
             yield line, f"{room} must not import {name}"
         if room in WITHOUT_TORCH and _any_inside(name, TORCH_AND_CO):
             yield line, f"{room} must not import {name}"
-        if _inside(name, "torch.distributed") and module != DISTRIBUTED_USER:
-            yield line, f"only {DISTRIBUTED_USER} may import torch.distributed"
-        if _any_inside(name, tuple(BANNED_MODULES)):
-            yield line, f"{name} is banned"
+        if room != WEB_SERVER_USER and _any_inside(name, WEB_SERVER):
+            yield line, f"{room} must not import {name}: only {WEB_SERVER_USER} serves HTTP"
 
 
-def _imported(tree: ast.Module) -> Iterator[tuple[int, str]]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from ((node.lineno, alias.name) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            yield from ((node.lineno, f"{node.module}.{alias.name}") for alias in node.names)
-
-
-def _calls(module: str, tree: ast.Module) -> Iterator[Breach]:
+def _uses(module: str, tree: ast.Module) -> Iterator[Breach]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Assert):
             yield node.lineno, "assert is gone under -O: raise instead"
-        elif isinstance(node, ast.Call):
-            yield from _call(node)
-        elif isinstance(node, ast.Attribute):
-            yield from _attribute(module, node)
-
-
-def _call(node: ast.Call) -> Iterator[Breach]:
-    if isinstance(node.func, ast.Name) and node.func.id in BANNED_NAMES:
-        yield node.lineno, f"{node.func.id}() is banned"
-    for keyword in node.keywords:
-        value = keyword.value
-        if keyword.arg == "shell" and not (isinstance(value, ast.Constant) and not value.value):
-            yield node.lineno, "shell=True is banned"
-
-
-def _attribute(module: str, node: ast.Attribute) -> Iterator[Breach]:
-    name = ast.unparse(node)
-    if name in BANNED_ATTRIBUTES:
-        yield node.lineno, f"{name} is banned"
-    if node.attr.endswith(OBJECT_COLLECTIVES):
-        yield node.lineno, f"{name} pickles: banned"
-    if name == "torch.distributed" and module != DISTRIBUTED_USER:
-        yield node.lineno, f"only {DISTRIBUTED_USER} may use torch.distributed"
-    if name in ("os.environ", "os.getenv", "os.environb") and module not in ENVIRONMENT_READERS:
-        yield node.lineno, f"{name}: only {' and '.join(ENVIRONMENT_READERS)} read the environment"
+    for line, name in names(tree):
+        if _inside(name, "torch.distributed") and module != DISTRIBUTED_USER:
+            yield line, f"only {DISTRIBUTED_USER} may use torch.distributed"
+        if name in ENVIRONMENT and module not in ENVIRONMENT_READERS:
+            yield line, f"{name}: only {' and '.join(ENVIRONMENT_READERS)} read the environment"
 
 
 def _names(path: Path) -> Iterator[Breach]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 import threading
@@ -100,7 +101,7 @@ def _tracer(config: ProcessConfig) -> Tracer | None:
     server = config.server
     names = [*server.served_model_name, server.engine.model]
     endpoint = server.otlp_traces_endpoint
-    return Tracer.to(endpoint, names[0]) if endpoint else None
+    return Tracer.to(endpoint, names[0], config.otlp_headers) if endpoint else None
 
 
 def _templates(config: ProcessConfig, tokenizer: Tokenizer) -> TemplateRenderer:
@@ -163,7 +164,10 @@ def _inherited_listeners() -> tuple[socket.socket, socket.socket | None]:
     parser.add_argument("--metrics-fd", type=int)
     args, _ = parser.parse_known_args()
     metrics = None if args.metrics_fd is None else socket.socket(fileno=args.metrics_fd)
-    return socket.socket(fileno=args.listen_fd), metrics
+    listeners = socket.socket(fileno=args.listen_fd), metrics
+    for listener in filter(None, listeners):
+        os.set_inheritable(listener.fileno(), False)  # helpers have nothing to accept
+    return listeners
 
 
 if __name__ == "__main__":

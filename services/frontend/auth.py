@@ -47,7 +47,14 @@ class KeyRing:
 
     @property
     def several(self) -> bool:
+        """Whether a key is a tenant: with a single one, those whom its owner names are."""
         return len(self._keys) > 1
+
+    @property
+    def apart(self) -> bool:
+        """Whether each key has prefixes of its own: the only one of a file may be another's
+        tomorrow."""
+        return self._path is not None or self.several
 
     def _read(self) -> list[Key]:
         return [*self._plain, *(read_key_file(self._path) if self._path else ())]
@@ -77,7 +84,10 @@ class KeyRing:
         """Take over changes of the file, until cancelled. A broken file changes nothing."""
         while self._path is not None:
             await asyncio.sleep(RELOAD_INTERVAL)
-            self.reload()
+            try:
+                self.reload()
+            except Exception:  # a watch that ends would leave a revoked key in force
+                log.exception("the API keys stay as they were")
 
     def reload(self) -> None:
         if (version := _version(self._path)) == self._version:

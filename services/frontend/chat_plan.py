@@ -48,7 +48,7 @@ class ChatPlan:
 
 
 async def chat_plan(
-    body: ChatRequest, use: ToolUse, prompt_ids: list[int], service: Service
+    body: ChatRequest, use: ToolUse, prompt_ids: list[int], service: Service, tenant: str
 ) -> ChatPlan:
     """Raises InvalidRequest for what cannot be had, Overloaded as `GrammarCompiler.check`."""
     reader, reasoning = _reader(use, service), service.parsers.reasoning
@@ -58,7 +58,7 @@ async def chat_plan(
             "(--reasoning-parser).",
             param="thinking_token_budget",
         )
-    grammar = await _grammar(body, use, reader, service)
+    grammar = await _grammar(body, use, reader, service, tenant)
     if reader is None and reasoning is None:
         return ChatPlan(grammar=grammar)
     tokenizer, inside = service.tokenizer, None
@@ -100,7 +100,7 @@ def _reader(use: ToolUse, service: Service) -> ToolParser | None:
 
 
 async def _grammar(
-    body: ChatRequest, use: ToolUse, reader: ToolParser | None, service: Service
+    body: ChatRequest, use: ToolUse, reader: ToolParser | None, service: Service, tenant: str
 ) -> GrammarSpec | None:
     asked = request_grammar(body.response_format, body.structured_outputs)
     by_format = body.structured_outputs is None
@@ -108,7 +108,7 @@ async def _grammar(
     calls = None if reader is None else _calls(use, reader, asked, service.tokenizer)
     if calls is not None:
         asked, param = calls, "tools"
-    return None if asked is None else await service.grammars.check(asked, param)
+    return None if asked is None else await service.grammars.check(asked, param, tenant)
 
 
 def _calls(

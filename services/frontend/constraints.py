@@ -8,7 +8,9 @@ from octavo.shared.grammar.request import request_grammar
 from octavo.shared.grammar.spec import GrammarSpec
 
 
-async def constraint_of(body: GenerationRequest, service: Service) -> GrammarSpec | None:
+async def constraint_of(
+    body: GenerationRequest, service: Service, tenant: str
+) -> GrammarSpec | None:
     """The grammar of `response_format` or `structured_outputs`; None: the output is free.
 
     Raises InvalidRequest, naming the field, for what cannot be used; Overloaded when too many
@@ -19,4 +21,4 @@ async def constraint_of(body: GenerationRequest, service: Service) -> GrammarSpe
         return None
     by_format = body.structured_outputs is None
     param = "response_format" if by_format else "structured_outputs"
-    return await service.grammars.check(spec, param)
+    return await service.grammars.check(spec, param, tenant)

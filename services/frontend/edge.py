@@ -41,11 +41,18 @@ from octavo.shared.errors import (
     ServerError,
     Unauthorized,
 )
+from octavo.shared.foreign import told
 
 MAX_BODY_BYTES = 8 * 2**20
 MAX_DRAINED_BYTES = 64 * 2**20
 """A body over the limit is read (and dropped) up to here, so that its sender sees the 413."""
 BODY_TIMEOUT = 30.0
+MAX_REASON = 200
+REASONS = (
+    *("Expected `", "Object missing required field `", "Object contains unknown field `"),
+    *("Invalid enum value ", "Invalid value ", "Integer value out of range", "Number out of range"),
+)
+"""How msgspec says what is wrong with a value."""
 
 T = TypeVar("T")
 _SAFE_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
@@ -75,8 +82,6 @@ def error_response(error: OctavoError, path: str = "") -> Response:
         response.headers["Retry-After"] = str(error.retry_after)
     if isinstance(error, ServerError) and error.worth_retrying is not None:
         response.headers["X-Should-Retry"] = "true" if error.worth_retrying else "false"
-    if isinstance(error, BodyTooLarge):
-        response.headers["Connection"] = "close"
     return response
 
 
@@ -134,7 +139,9 @@ class Edge:
         try:
             key = self._keys.admit(scope)
             if key is not None:
-                scope.setdefault("state", {}).update(key=key, shared=self._keys.several)
+                scope.setdefault("state", {}).update(
+                    key=key, several=self._keys.several, apart=self._keys.apart
+                )
             await self._app(scope, receive, send_on)
         except (Unauthorized, Forbidden) as error:
             await error_response(error, scope["path"])(scope, receive, send_on)
@@ -207,8 +214,10 @@ def invalid_request(error: msgspec.ValidationError) -> InvalidRequest:
 
 
 def _reason(error: msgspec.ValidationError) -> str:
-    """msgspec's own words: types and field names, at most a word of the client's."""
-    return str(error).partition(" - at `")[0][:200] + "."
+    """msgspec's own words where they are of a kind that we know: types, bounds and field names, at
+    most a word of the client's."""
+    said = told(str(error).partition(" - at `")[0], MAX_REASON)
+    return f"{said}." if said.startswith(REASONS) else "It is not what this field takes."
 
 
 def _param(error: msgspec.ValidationError) -> str | None:

@@ -1,7 +1,8 @@
 """GrammarCompiler: whether a grammar can be used, found out at a safe distance.
 
 `check` compiles in a helper process; verdicts, bad ones too, are remembered by bytes. A grammar
-that kills its helper twice, or runs it out of time once, is the client's error.
+that kills its helper twice, or runs it out of time once, is the client's error. Tenants take turns,
+so that one who sends such grammars all the time costs another the time of one.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Sequence
 
 from octavo.services.frontend.grammar_helper import GrammarHelper
 from octavo.services.frontend.helper import HelperDied, HelperLost
+from octavo.services.frontend.turns import Turns
 from octavo.shared.errors import InvalidRequest, Overloaded
 from octavo.shared.grammar.cache import ByteCache
 from octavo.shared.grammar.compiling import TOO_COMPLEX
@@ -25,6 +27,9 @@ CACHE_BYTES = 16 << 20
 ENTRY_BYTES = 512
 """Of an entry beside its texts."""
 MAX_WAITING = 64
+MAX_WAITING_EACH = 16
+"""Of one tenant."""
+TOO_MANY = "Too many new grammars at once; try again soon."
 WAIT_SECONDS = 10.0
 """For a helper that is free."""
 
@@ -37,17 +42,17 @@ class GrammarCompiler:
         helpers: Sequence[GrammarHelper],
         *,
         max_waiting: int = MAX_WAITING,
+        max_waiting_each: int = MAX_WAITING_EACH,
         wait_seconds: float = WAIT_SECONDS,
         cache_bytes: int = CACHE_BYTES,
     ) -> None:
         self._helpers = helpers
-        self._idle: asyncio.Queue[GrammarHelper] = asyncio.Queue()
-        for helper in helpers:
-            self._idle.put_nowait(helper)
+        self._turns = Turns(helpers)
         self._max_waiting = max_waiting
+        self._max_waiting_each = max_waiting_each
         self._wait_seconds = wait_seconds
         self._known: ByteCache[GrammarSpec, Verdict] = ByteCache(cache_bytes, _verdict_bytes)
-        self._running: dict[GrammarSpec, asyncio.Task[Verdict]] = {}
+        self._running: dict[tuple[str, GrammarSpec], asyncio.Task[Verdict]] = {}
 
     @classmethod
     def of(cls, config: HelperConfig, helpers: int = 1) -> GrammarCompiler:
@@ -68,39 +73,41 @@ class GrammarCompiler:
         for helper in self._helpers:
             await helper.stop()
 
-    async def check(self, spec: GrammarSpec, param: str) -> GrammarSpec:
-        """The grammar as matchers take it, compiled once to be sure.
+    async def check(self, spec: GrammarSpec, param: str, tenant: str = "") -> GrammarSpec:
+        """The grammar as matchers take it, compiled once to be sure, in `tenant`'s turn.
 
         Raises InvalidRequest, naming `param`, for one that cannot be used, and Overloaded when too
         many wait for their turn.
         """
         if (verdict := self._known.get(spec)) is None:
-            # One task for all that ask the same; a client that leaves takes nothing with it.
-            verdict = await asyncio.shield(self._task(spec))
+            # One task for all of a tenant's that ask the same; whoever leaves takes nothing along.
+            verdict = await asyncio.shield(self._task(spec, tenant))
         if verdict.spec is None:
             raise InvalidRequest(f"{param} cannot be used: {verdict.error}.", param=param)
         return verdict.spec
 
-    def _task(self, spec: GrammarSpec) -> asyncio.Task[Verdict]:
-        if (task := self._running.get(spec)) is None:
-            if len(self._running) >= self._max_waiting + len(self._helpers):
-                raise Overloaded("Too many new grammars at once; try again soon.")
-            task = asyncio.create_task(self._judge(spec))
-            self._running[spec] = task
-            task.add_done_callback(lambda done: self._running.pop(spec, None))
+    def _task(self, spec: GrammarSpec, tenant: str) -> asyncio.Task[Verdict]:
+        if (task := self._running.get((tenant, spec))) is None:
+            full = len(self._running) >= self._max_waiting + len(self._helpers)
+            if full or self._turns.num_waiting(tenant) >= self._max_waiting_each:
+                raise Overloaded(TOO_MANY)
+            task = asyncio.create_task(self._judge(spec, tenant))
+            self._running[tenant, spec] = task
+            task.add_done_callback(lambda done: self._running.pop((tenant, spec), None))
             task.add_done_callback(_retrieve)
         return task
 
-    async def _judge(self, spec: GrammarSpec) -> Verdict:
+    async def _judge(self, spec: GrammarSpec, tenant: str) -> Verdict:
         try:
             async with asyncio.timeout(self._wait_seconds):
-                helper = await self._idle.get()
+                helper = await self._turns.take(tenant)
         except TimeoutError:
-            raise Overloaded("Too many new grammars at once; try again soon.") from None
+            raise Overloaded(TOO_MANY) from None
         try:
-            verdict = await _verdict_of(helper, spec)
+            if (verdict := self._known.get(spec)) is None:  # else another's turn was the same
+                verdict = await _verdict_of(helper, spec)
         finally:
-            self._idle.put_nowait(helper)
+            self._turns.give_back(tenant, helper)
         self._known.put(spec, verdict)
         return verdict
 

@@ -11,8 +11,8 @@ from octavo.shared.grammar.helper import HelperConfig, Verdict
 from octavo.shared.grammar.spec import GrammarSpec
 
 COMMAND = (sys.executable, "-P", "-m", "octavo.services.grammar")
-WALL_FACTOR = 4.0
-"""Time on the clock for each second of processor time, on a machine that is busy."""
+WALL_FACTOR = 2.0
+"""Time on the clock for each second of processor time, on a machine that is busy: 4 s in all."""
 
 
 class GrammarHelper:

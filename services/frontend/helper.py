@@ -14,6 +14,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import cast
 
+from octavo.shared.environment import bare, environment
 from octavo.shared.helper import LENGTH, MAX_FRAME, frame
 
 LOAD_SECONDS = 60.0
@@ -100,7 +101,9 @@ class Helper:
     async def _start(self) -> bytes:
         life = _Life(self._ahead)
         argv = (*self._command, "--parent", str(os.getpid()))
-        await asyncio.get_running_loop().subprocess_exec(lambda: life, *argv, stderr=None)
+        await asyncio.get_running_loop().subprocess_exec(
+            lambda: life, *argv, stderr=None, env=bare(environment())
+        )
         try:
             answer = await life.ask(self._hello, self._load_seconds, None)
         except HelperLost:

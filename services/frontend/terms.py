@@ -43,14 +43,14 @@ class Terms:
 
 
 def terms_of(request: Request, body: Body, salt: str | None = None) -> Terms:
-    """`salt`: what the request asks for; with several keys each has a prefix cache of its own too.
+    """`salt`: what the request asks for; keys have a prefix cache each, too.
     Raises InvalidRequest for a deadline that is none."""
     key: Key | None = getattr(request.state, "key", None)
-    owner = key.quota.name if key is not None and request.state.shared else ""
+    name = "" if key is None else key.quota.name
     return Terms(
         priority=body.priority or 0,
-        cache_salt=f"{owner}:{salt or ''}" if owner else salt or "",
-        tenant=owner or _user(body),
+        cache_salt=f"{name}:{salt or ''}" if name and request.state.apart else salt or "",
+        tenant=name if name and request.state.several else _user(body),
         until=until(request.headers.get(HEADER), body.deadline_ms),
         quota=None if key is None else key.quota,
         traceparent=request.headers.get("traceparent", ""),

@@ -47,13 +47,15 @@ class Tracer:
         self._offset = time.time_ns() - time.monotonic_ns()
 
     @classmethod
-    def to(cls, endpoint: str, model: str) -> Tracer:
-        """Raises ConfigError without the library."""
+    def to(cls, endpoint: str, model: str, headers: str = "") -> Tracer:
+        """`headers`: `name=value,…`. Raises ConfigError without the library."""
         try:
             from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+            from opentelemetry.util.re import parse_env_headers
         except ImportError as error:
             raise ConfigError(MISSING) from error
-        return cls(OTLPSpanExporter(endpoint=endpoint), model)
+        shown = parse_env_headers(headers, liberal=True)
+        return cls(OTLPSpanExporter(endpoint=endpoint, headers=shown), model)
 
     def note(self, stream: Ended, finished: Finished) -> None:
         """A sequence has ended."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from octavo.shared.arguments import check_url
 from octavo.shared.config import EngineConfig, ServerConfig
 from octavo.shared.errors import ConfigError
-from octavo.shared.keys import read_key_file
+from octavo.shared.keys import check_key, read_key_file
 
 MAX_FRONTENDS = 64
 MAX_SEQS = 65536
@@ -44,6 +44,11 @@ def check_server(server: ServerConfig) -> None:
         # An empty key would let everybody in, or, taken for none, the whole world.
         if not all(word.strip() for word in getattr(server, name)):
             raise ConfigError(f"{name} holds an empty entry")
+    for key in server.api_key:
+        try:
+            check_key(key.strip())
+        except ConfigError as error:
+            raise ConfigError(f"api_key: {error}") from None
     if server.api_key_file is not None:
         read_key_file(Path(server.api_key_file))
     if server.otlp_traces_endpoint is not None:

@@ -21,6 +21,7 @@ from typing import Any
 import msgspec
 
 from octavo.shared.config import ProcessConfig
+from octavo.shared.environment import bare
 from octavo.shared.process import Status
 
 log = logging.getLogger(__name__)
@@ -30,13 +31,21 @@ Command = Callable[[str], list[str]]
 Popen = Callable[..., "subprocess.Popen[bytes]"]
 
 PASSED_ON = re.compile(
-    r"(PATH|HOME|USER|LANG|LC_\w+|TZ|TMPDIR|VIRTUAL_ENV|XDG_CACHE_HOME|LD_LIBRARY_PATH|CUDA_\w+"
-    r"|NVIDIA_\w+|NCCL_\w+|GLOO_\w+|TORCH_\w+|PYTORCH_\w+|TRITON_\w+|HF_\w+|TOKENIZERS_\w+|OMP_\w+"
-    r"|MKL_\w+|OTEL_\w+|PYTHON\w*|OCTAVO_TEST_\w+)"
+    r"HOME|USER|VIRTUAL_ENV|XDG_CACHE_HOME|HF_HOME|HF_HUB_CACHE|HF_HUB_OFFLINE"
+    r"|TOKENIZERS_PARALLELISM|NVIDIA_(VISIBLE_DEVICES|DRIVER_CAPABILITIES|TF32_OVERRIDE)"
 )
+"""Beside the bare ones, to every child. Each name is known to hold no secret."""
+FAMILIES = {
+    "frontend": re.compile(r"OTEL_\w+"),
+    "scheduler": re.compile(r"OMP_\w+"),
+    "worker": re.compile(r"(CUDA|NCCL|GLOO|TORCH|TORCHINDUCTOR|PYTORCH|TRITON|OMP|KMP|MKL)_\w+"),
+}
+"""Of the libraries that a role has, which may hold one."""
+SECRET = re.compile(r"TOKEN|KEY|SECRET|PASSW|HEADERS|CREDENTIAL|AUTH", re.IGNORECASE)
+OTLP_HEADERS = ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS")
+"""Keys of collectors stand in them; the first that is set holds."""
 RANKS_MEET_ON = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
 """Ranks are on one host: how they find each other needs no network."""
-SECRET = re.compile(r"HF_TOKEN\w*")
 READ_SIZE = 1 << 16
 NONE: Mapping[str, int] = MappingProxyType({})
 
@@ -46,15 +55,13 @@ def python_module(role: str) -> list[str]:
 
 
 def child_environment(environ: Mapping[str, str], config: ProcessConfig) -> dict[str, str]:
-    """The allow-listed part of `environ`: no secret reaches a child that has no use for it.
+    """The allow-listed part of `environ`: none of it is a secret.
 
     On a CPU the ranks share the cores but one, which the other processes need: a thread that
     spins for a core it cannot get makes a step many times slower. The user's own settings win.
     """
-    passed = {
-        name: value
-        for name, value in environ.items()
-        if PASSED_ON.fullmatch(name) and not SECRET.fullmatch(name)
+    passed = bare(environ) | {
+        name: value for name, value in environ.items() if _passed_on(name, config.role)
     }
     engine = config.server.engine
     if config.role == "worker" and engine.tensor_parallel_size > 1:
@@ -65,6 +72,20 @@ def child_environment(environ: Mapping[str, str], config: ProcessConfig) -> dict
         passed.setdefault("OMP_NUM_THREADS", str(max(cores // engine.tensor_parallel_size, 1)))
         passed.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     return passed
+
+
+def _passed_on(name: str, role: str) -> bool:
+    if PASSED_ON.fullmatch(name):
+        return True
+    return FAMILIES[role].fullmatch(name) is not None and not SECRET.search(name)
+
+
+def with_headers(config: ProcessConfig, environ: Mapping[str, str]) -> ProcessConfig:
+    """A frontend is told on its pipe what its exporter of spans must show."""
+    headers = next((environ[name] for name in OTLP_HEADERS if environ.get(name)), "")
+    if config.role != "frontend" or not config.server.otlp_traces_endpoint:
+        return config
+    return msgspec.structs.replace(config, otlp_headers=headers)
 
 
 @dataclass(frozen=True)
@@ -103,7 +124,7 @@ class Spawner:
             os.close(control_read)
             os.close(status_write)
         child = ChildProcess(config, process, control_write, status_read)
-        child.tell(msgspec.json.encode(config))
+        child.tell(msgspec.json.encode(with_headers(config, self.environ)))
         return child
 
 

@@ -220,7 +220,7 @@ def parse_file(path: Path) -> dict[str, Any]:
     """Keys as flags spell them, with - or _; values as TOML types, or as a flag's text."""
     try:
         table = tomllib.loads(_read_text(path))
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: {error}") from error
     values: dict[str, Any] = {}
     for key, value in table.items():

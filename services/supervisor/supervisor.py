@@ -42,6 +42,8 @@ START_PATIENCE = 1.0
 ENGINE_PATIENCE = 2.0
 FRONTEND_PATIENCE = 4.0
 """Seconds to stop in, past those that requests in flight get: the last error events go out."""
+KILL_SECONDS = 10.0
+"""For what does not stop by itself to be killed and collected; no more than a bound."""
 
 
 def supervise(
@@ -224,7 +226,7 @@ class Supervisor:
     ) -> None:
         """Frontends first, for they finish requests that need the engine. A second signal kills."""
         self._ending = True
-        self._notifier.stopping()
+        self._notifier.stopping(frontend_patience + 2 * ENGINE_PATIENCE + KILL_SECONDS)
         # Ours are the last copies once the frontends close theirs: clients must then be refused.
         for listener in self._listeners.values():
             listener.close()

@@ -24,8 +24,9 @@ class Notifier:
     def watchdog(self) -> None:
         self._send("WATCHDOG=1")
 
-    def stopping(self) -> None:
-        self._send("STOPPING=1\nSTATUS=draining")
+    def stopping(self, seconds: float) -> None:
+        """It may take so long, whatever the unit's TimeoutStopSec says."""
+        self._send(f"STOPPING=1\nSTATUS=draining\nEXTEND_TIMEOUT_USEC={int(seconds * 1e6)}")
 
     def _send(self, text: str) -> None:
         if not self._address:

@@ -9,7 +9,7 @@ import torch
 from octavo.services.worker.causal_lm import KVPair
 from octavo.services.worker.memory import GIB, host_memory, kv_bytes, usable
 from octavo.shared.config import EngineConfig
-from octavo.shared.errors import ConfigError
+from octavo.shared.errors import ConfigError, ResourceBusy
 
 
 @dataclass(frozen=True)
@@ -56,18 +56,27 @@ class Budget:
 
 
 def check_fit(config: EngineConfig, spec: KVSpec, weight_bytes: int, budget: Budget) -> None:
-    """Refuse, before anything is loaded, a model that cannot run. Raises ConfigError."""
+    """Refuse, before anything is loaded, a model that cannot run. Raises ConfigError, or
+    ResourceBusy where it could if the device's memory were not in use."""
     one_request = blocks_for(config.max_model_len or 1, spec) * spec.bytes_per_block
     if weight_bytes + one_request <= budget.usable:
         return
-    usable = f"{_gib(budget.usable)} of the device's {_gib(budget.total)} may be used"
-    usable += f" ({_gib(budget.free)} free, gpu_memory_utilization {config.gpu_memory_utilization})"
+    if weight_bytes + one_request <= usable(
+        budget.total, budget.total, config.gpu_memory_utilization
+    ):
+        raise ResourceBusy(
+            f"The device is in use: {_gib(budget.free)} of its {_gib(budget.total)} are free, and "
+            f"weights and one request need {_gib(weight_bytes + one_request)}. Stop what uses it "
+            "(nvidia-smi shows who), or choose another with CUDA_VISIBLE_DEVICES."
+        )
+    limit = f"{_gib(budget.usable)} of the device's {_gib(budget.total)} may be used"
+    limit += f" ({_gib(budget.free)} free, gpu_memory_utilization {config.gpu_memory_utilization})"
     if weight_bytes > budget.usable:
-        raise ConfigError(f"The weights do not fit: they need {_gib(weight_bytes)}, but {usable}.")
+        raise ConfigError(f"The weights do not fit: they need {_gib(weight_bytes)}, but {limit}.")
     longest = (budget.usable - weight_bytes) // spec.bytes_per_block * spec.block_size
     raise ConfigError(
         f"One request of max_model_len {config.max_model_len} does not fit: weights need "
-        f"{_gib(weight_bytes)} and its KV cache {_gib(one_request)}, but {usable}. "
+        f"{_gib(weight_bytes)} and its KV cache {_gib(one_request)}, but {limit}. "
         f"About {longest} tokens would fit: lower --max-model-len."
     )
 

@@ -16,6 +16,7 @@ from octavo.kernels import invariance
 from octavo.services.worker.causal_lm import CausalLM
 from octavo.services.worker.compile_counter import CompileCounter
 from octavo.services.worker.constraints.grammars import Grammars, Reporter
+from octavo.services.worker.device import device_of
 from octavo.services.worker.encoder_config import EncoderConfig, load_config
 from octavo.services.worker.kv_cache import Budget, KVSpec, check_fit, count_blocks
 from octavo.services.worker.loop import Loop
@@ -30,7 +31,6 @@ from octavo.services.worker.step_trace import TracedRunner
 from octavo.services.worker.warm_up import warm_up, warm_up_decodes
 from octavo.services.worker.weights import blank_model, build_model, fill_model, weight_bytes
 from octavo.shared.config import WORKER_SOCKET, EngineConfig
-from octavo.shared.errors import ConfigError
 from octavo.shared.grammar.helper import HelperConfig
 from octavo.shared.messages import StepFailed, ToWorker, WorkerReady
 from octavo.shared.process import Child
@@ -70,7 +70,7 @@ def main(child: Child, phases: Phases) -> None:
 def build_runner(child: Child, phases: Phases, counter: CompileCounter) -> tuple[Runner, int]:
     """Everything up to the first plan; also the number of KV blocks of this rank."""
     config, rank = child.config.server.engine, child.config.index
-    device = _device(config, rank)
+    device = device_of(config, rank)
     if device.type == "cuda":
         counter.install()
     if config.deterministic:
@@ -208,15 +208,6 @@ def _kv_spec(
     kv_heads = max(model.num_kv_heads // parallel.size, 1)
     layers = 0 if isinstance(model, EncoderConfig) else model.num_layers
     return KVSpec(layers, kv_heads, model.head_dim, config.block_size or 16, dtype)
-
-
-def _device(config: EngineConfig, rank: int) -> torch.device:
-    if config.device == "cuda":
-        if torch.cuda.device_count() <= rank:
-            raise ConfigError(f"Rank {rank} needs a GPU: torch sees {torch.cuda.device_count()}.")
-        torch.cuda.set_device(rank)
-        return torch.device("cuda", rank)
-    return torch.device("cpu")
 
 
 def _exit(signum: int, frame: FrameType | None) -> None:

@@ -20,6 +20,7 @@ from llguidance import (
 from llguidance.gbnf_to_lark import any_to_lark
 
 from octavo.shared.errors import ConfigError
+from octavo.shared.foreign import told
 from octavo.shared.grammar.spec import GrammarSpec
 from octavo.shared.text.tokenizer import Tokenizer
 
@@ -119,10 +120,10 @@ def compile_grammar(spec: GrammarSpec, vocabulary: LLTokenizer) -> LLMatcher:
 
 def brief(message: str) -> str:
     """llguidance's message as far as it speaks of the grammar: no dump of its state or its stack,
-    and cut to a length."""
+    nothing of this machine, and cut to a length."""
     message = message.partition("\n<")[0].strip()
     if message.startswith("panic"):
         return TOO_COMPLEX
     if message.startswith("NoExtension"):
         return NO_TEXT
-    return message[:MAX_MESSAGE]
+    return "\n".join(told(line, MAX_MESSAGE) for line in message.splitlines())[:MAX_MESSAGE]

@@ -18,8 +18,10 @@ TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 
 class Collector(BaseHTTPRequestHandler):
     spans: list[Any]
+    shown: str | None
 
     def do_POST(self) -> None:
+        type(self).shown = self.headers["x-collector-key"]
         data = self.rfile.read(int(self.headers["content-length"]))
         if self.headers.get("content-encoding") == "gzip":
             data = gzip.decompress(data)
@@ -48,7 +50,8 @@ def collector() -> Iterator[tuple[str, list[Any]]]:
 def test_spans_of_a_request(collector: tuple[str, list[Any]]) -> None:
     """Queue, prompt and output inside the request, inside the caller's span."""
     endpoint, spans = collector
-    with serving("--device", "cpu", "--otlp-traces-endpoint", endpoint) as server:
+    env = {"OTEL_EXPORTER_OTLP_HEADERS": "x-collector-key=a%20secret"}
+    with serving("--device", "cpu", "--otlp-traces-endpoint", endpoint, env=env) as server:
         answer = httpx.post(
             f"{server.url}/v1/completions",
             json={"prompt": [5] * 40, "max_tokens": 20, "ignore_eos": True},
@@ -56,6 +59,7 @@ def test_spans_of_a_request(collector: tuple[str, list[Any]]) -> None:
             timeout=30,
         )
         assert answer.status_code == 200
+    assert Collector.shown == "a secret"
     named = {span.name: span for span in spans}
     assert set(named) == {"llm_request", "queue", "prefill", "decode"}
     whole = named["llm_request"]

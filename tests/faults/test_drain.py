@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import signal
@@ -21,6 +22,8 @@ from fault_streams import Seen, Streams
 from octavo_server import Server, alive, wait_for
 
 Start = Callable[..., Server]
+SUPPORT = Path(__file__).parent.parent / "support"
+FAULTS_PATH = os.pathsep.join([str(SUPPORT / "faults"), os.environ.get("PYTHONPATH", "")])
 
 
 def admin(server: Server, command: str) -> Any:
@@ -31,6 +34,47 @@ def admin(server: Server, command: str) -> Any:
     return json.loads(done.stdout)
 
 
+class Oversleep:
+    """How late this machine, with all that runs on it, lets somebody run who is to: the slack of
+    limits in milliseconds."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def _run(self) -> None:
+        while not self._over.is_set():
+            began = time.monotonic()
+            time.sleep(0.001)
+            self.seconds = max(self.seconds, time.monotonic() - began - 0.001)
+
+    def __enter__(self) -> Oversleep:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+
+def seconds_to_503(server: Server) -> float:
+    """From SIGTERM to the beginning of the first probe that says so, over one connection."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+    connection.connect()
+    began = time.monotonic()
+    server.process.send_signal(signal.SIGTERM)
+    for _ in range(10_000):
+        asked = time.monotonic()
+        connection.request("GET", "/health/ready")
+        answer = connection.getresponse()
+        answer.read()
+        if answer.status == 503:
+            connection.close()
+            return asked - began
+    raise TimeoutError("it stays ready")
+
+
 def test_f16_sigterm_lets_streams_finish(start: Start, reference: list[Seen]) -> None:
     server = start()
     streams = Streams(server.url, COUNT, TOKENS)
@@ -38,17 +82,17 @@ def test_f16_sigterm_lets_streams_finish(start: Start, reference: list[Seen]) ->
     statuses: list[int] = []
 
     def fault() -> None:
-        began = time.monotonic()
-        server.process.send_signal(signal.SIGTERM)
-        wait_for(lambda: server.request("GET", "/health")[0] == 503, 2)
-        seconds.append(time.monotonic() - began)
+        with Oversleep() as late:
+            seconds.extend([seconds_to_503(server), late.seconds])
         statuses.append(server.request("POST", "/v1/completions", {"prompt": "a"})[0])
 
     seen = streams.run(fault, at=0.3)
     assert outcomes(seen) == outcomes(reference)
     assert server.process.wait(10) == 0
-    report("F16", round(seconds[0], 3), 0.1)
-    assert seconds[0] <= 0.5 and statuses == [503]
+    took, late = seconds
+    report("F16", round(took, 3), f"0.1 + {late:.3f}")
+    # It takes the supervisor, the frontend and us a turn each.
+    assert took <= 0.1 + 3 * late and statuses == [503]
 
 
 def test_f16_what_does_not_fit_ends_with_an_event(start: Start) -> None:
@@ -94,6 +138,19 @@ def test_f18_a_stop_while_loading(numbers: list[signal.Signals]) -> None:
     report("F18", round(time.monotonic() - began, 2), 5)
     assert time.monotonic() - began <= 5
     assert not any(alive(pid) for pid in children.values())
+
+
+def test_f18_a_stop_while_warming_up() -> None:
+    """In the middle of a step, as where kernels are compiled and graphs captured."""
+    server = Server(*FLAGS, env={"PYTHONPATH": FAULTS_PATH, "OCTAVO_TEST_FAULT": "warm-up"})
+    wait_for(lambda: "warming up" in server.lines, 60)
+    children = server.children()
+    began = time.monotonic()
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(10) == 0
+    report("F18 warm-up", round(time.monotonic() - began, 2), 5)
+    assert time.monotonic() - began <= 5
+    assert len(children) == 3 and not any(alive(pid) for pid in children.values())
 
 
 def test_a_second_sigterm_does_not_wait(start: Start) -> None:

@@ -10,17 +10,20 @@ import socket
 import struct
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
+import pytest
 import zmq
+from bad_requests import all_bad
 from fault_checks import COUNT, TOKENS, Footprint, outcomes, report
 from fault_streams import Seen, Streams
-from fuzz_client import Verdict, fuzz
-from fuzz_requests import Fuzzer
+from fuzz_client import Verdict, send
+from fuzz_requests import Fuzzer, FuzzRequest, RawRequest
 from octavo_server import Server
+from soak_load import percentile
 
 from octavo.shared.config import FRONTEND_SOCKET, WORKER_SOCKET
 from octavo.shared.messages import Abort, Hello, StepResult, Submit, WorkerReady, pack
@@ -81,21 +84,43 @@ def test_f22_garbage_on_the_internal_sockets(start: Start, reference: list[Seen]
         assert server.stop() == 0
 
 
-def test_f24_bad_requests_beside_good_streams(start: Start, reference: list[Seen]) -> None:
+def bad_requests(count: int) -> Iterator[FuzzRequest]:
+    """`count` of them: those of the rows, each time anew, and generated ones of every kind."""
+    fuzzer, rows = Fuzzer(7), list(all_bad())
+    for number in range(count):
+        given = rows[number // 2 % len(rows)]
+        raw = RawRequest(number, "POST", "raw", given)
+        yield raw if number % 2 else fuzzer.request(number)
+
+
+@pytest.mark.parametrize("count", [500, pytest.param(2500, marks=pytest.mark.slow)])
+def test_f24_bad_requests_beside_good_streams(
+    start: Start, reference: list[Seen], count: int
+) -> None:
     server = start("--served-model-name", "demo")
     before, children = Footprint(server), server.children()
     found: list[Verdict] = []
+    over = threading.Event()
 
     def bad() -> None:
-        found.append(asyncio.run(fuzz(server.port, Fuzzer(7), range(500), concurrency=8)))
+        found.append(asyncio.run(send(server.port, bad_requests(count), concurrency=8)))
+        over.set()
 
     thread = threading.Thread(target=bad)
     thread.start()
-    seen = Streams(server.url, 16, TOKENS).run()
+    rounds = 0
+    while not over.is_set() or not rounds:
+        seen = Streams(server.url, 16, TOKENS).run()
+        assert outcomes(seen) == outcomes(reference[:16])
+        rounds += 1
     thread.join()
-    assert outcomes(seen) == outcomes(reference[:16])
-    assert found[0].faults == [] and server.children() == children
-    report("F24", sum(found[0].statuses.values()), 500)
+    [verdict] = found
+    assert verdict.faults == [] and server.children() == children
+    report("F24", sum(verdict.statuses.values()), count)
+    report("F24 statuses", dict(verdict.statuses), "2xx 4xx", rounds * 16)
+    p50, p99 = (round(1e3 * percentile(verdict.refusals, share)) for share in (0.5, 0.99))
+    report("F24 refusal p50 p99 ms", f"{p50} {p99}", 100, rounds * 16)
+    assert len(verdict.refusals) > count // 3
     before.check()
 
 

@@ -12,8 +12,9 @@ import pytest
 from front_engine import Frontend, frontend
 from front_tokenizers import load_byte_level
 
+from octavo.services.frontend import auth
 from octavo.services.frontend.app import SERVED
-from octavo.services.frontend.auth import OPEN_PATHS, PAGE_PATHS
+from octavo.services.frontend.auth import OPEN_PATHS, PAGE_PATHS, KeyRing
 from octavo.shared.text.tokenizer import Tokenizer
 
 CHAT = "/v1/chat/completions"
@@ -139,6 +140,58 @@ def test_changes_of_the_file_take_effect(tokenizer: Tokenizer, key_file: Path) -
         assert await found() == [401, 401], "a file without keys does not open the door"
         replace(key_file, FILE)
         assert await found() == [200, 401]
+
+    run(tokenizer, test, api_key_file=str(key_file))
+
+
+@pytest.mark.parametrize("text", ["a = " + "[" * 20_000, "[keys.a]\nweight = " + "9" * 5000])
+def test_a_file_that_no_reader_takes_changes_nothing(
+    tokenizer: Tokenizer, key_file: Path, text: str
+) -> None:
+    async def test(front: Frontend) -> None:
+        replace(key_file, text)
+        front.keys.reload()
+        assert await status(front, "GET", "/v1/models", "one") == 200
+
+    run(tokenizer, test, api_key_file=str(key_file))
+
+
+def test_the_watch_goes_on_whatever_happens(
+    key_file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Else a key that was taken out of the file would open the door until the next start."""
+    ring = KeyRing((), key_file)
+    calls: list[int] = []
+
+    def fail() -> None:
+        calls.append(1)
+        raise MemoryError
+
+    async def main() -> None:
+        watching = asyncio.create_task(ring.watch())
+        async with asyncio.timeout(10):
+            while len(calls) < 3:
+                await asyncio.sleep(0.01)
+        watching.cancel()
+
+    monkeypatch.setattr(auth, "RELOAD_INTERVAL", 0.01)
+    monkeypatch.setattr(ring, "reload", fail)
+    asyncio.run(main())
+    assert "stay as they were" in caplog.text
+
+
+def test_a_key_of_a_file_has_its_own_prefixes(tokenizer: Tokenizer, key_file: Path) -> None:
+    """Also the only one: the next may be somebody else's. Tenants are its users."""
+    key_file.write_text('[keys.alice]\nkey = "one"\n')
+
+    async def test(front: Frontend) -> None:
+        await status(front, "POST", CHAT, "one", json={**HI, "user": "u"})
+        replace(key_file, '[keys.bob]\nkey = "two"\n')
+        front.keys.reload()
+        await status(front, "POST", CHAT, "two", json=HI)
+        first, second = front.engine.submits
+        assert (first.cache_salt, second.cache_salt) == ("alice:", "bob:")
+        assert first.tenant not in ("", "alice") and second.tenant == ""
 
     run(tokenizer, test, api_key_file=str(key_file))
 

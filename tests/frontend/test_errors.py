@@ -182,7 +182,6 @@ def test_a_body_over_the_limit_is_read_but_not_kept(tokenizer: Tokenizer) -> Non
         body = b'{"prompt": "' + b"x" * edge.MAX_BODY_BYTES + b'"}'
         response = await front.client.post(COMPLETIONS, content=body)
         error_of(response, 413)
-        assert response.headers["connection"] == "close"
 
     run(tokenizer, test)
 

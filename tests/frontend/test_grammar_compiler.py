@@ -21,7 +21,7 @@ from octavo.services.frontend.grammar_compiler import GrammarCompiler
 from octavo.services.frontend.grammar_helper import GrammarHelper
 from octavo.shared.errors import InvalidRequest, Overloaded
 from octavo.shared.grammar.compiling import TOO_COMPLEX
-from octavo.shared.grammar.helper import HelperConfig
+from octavo.shared.grammar.helper import HelperConfig, Verdict
 from octavo.shared.grammar.json_schema import schema_spec
 from octavo.shared.grammar.request import request_grammar
 from octavo.shared.grammar.spec import GrammarSpec
@@ -196,6 +196,78 @@ def test_too_many_questions_at_once() -> None:
         assert await compiler.check(GOOD, "field") == GOOD
 
     run(test, max_waiting=1)
+
+
+class SlowHelper(GrammarHelper):
+    """Takes as long as the test wants for each grammar."""
+
+    def __init__(self) -> None:
+        super().__init__(QUICK)
+        self.at: list[str] = []
+        self.done = asyncio.Semaphore(0)
+
+    @property
+    def pid(self) -> int | None:
+        return 1
+
+    async def ask(self, spec: GrammarSpec) -> Verdict:
+        self.at.append(spec.text)
+        await self.done.acquire()
+        return Verdict(error=TOO_COMPLEX)
+
+    async def stop(self) -> None:
+        pass
+
+
+async def asked_by(compiler: GrammarCompiler, helper: SlowHelper, *wishes: str) -> list[str]:
+    """In which order wishes, `tenant:text`, get their turn."""
+    tasks = []
+    for wish in wishes:
+        tenant, _, text = wish.partition(":")
+        tasks.append(asyncio.create_task(compiler.check(GrammarSpec("regex", text), "f", tenant)))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    for _ in wishes:
+        helper.done.release()
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    assert all(isinstance(one, InvalidRequest) for one in outcomes)
+    return helper.at
+
+
+def test_tenants_take_turns() -> None:
+    """One that always has a costly grammar under way, and many waiting, costs others one."""
+
+    async def main() -> None:
+        helper = SlowHelper()
+        compiler = GrammarCompiler([helper])
+        order = await asked_by(compiler, helper, "a:1", "a:2", "a:3", "a:4", "b:5", "b:6", "c:7")
+        assert order == ["1", "5", "7", "2", "6", "3", "4"]
+        await compiler.close()
+
+    asyncio.run(main())
+
+
+def test_a_tenant_has_few_waiting() -> None:
+    async def main() -> None:
+        helper = SlowHelper()
+        compiler = GrammarCompiler([helper], max_waiting_each=2)
+        tasks = []
+        for number in range(3):
+            spec = GrammarSpec("regex", str(number))
+            tasks.append(asyncio.create_task(compiler.check(spec, "f", "a")))
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        with pytest.raises(Overloaded):
+            await compiler.check(GrammarSpec("regex", "x"), "f", "a")
+        tasks.append(asyncio.create_task(compiler.check(GrammarSpec("regex", "y"), "f", "b")))
+        await asyncio.sleep(0)
+        for _ in tasks:
+            helper.done.release()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert helper.at == ["0", "y", "1", "2"]
+        await compiler.close()
+
+    asyncio.run(main())
 
 
 async def _good(compiler: GrammarCompiler, number: int) -> str:

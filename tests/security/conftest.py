@@ -5,10 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from flaws import flaws_in
 from front_tokenizers import load_byte_level
-from security import BOMB, Target, target
+from security import BOMB, KEYS, Target, target
 
 from octavo.shared.text.tokenizer import Tokenizer
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Docstrings name tests too."""
+    for item in items:
+        docstring = getattr(getattr(item, "function", None), "__doc__", None) or ""
+        item.extra_keyword_matches |= flaws_in(docstring)
 
 
 @pytest.fixture(scope="session")
@@ -19,12 +28,13 @@ def served() -> Iterator[Target]:
 
 @pytest.fixture(scope="session")
 def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
-    """Two frontends, without asserts, whose model's template is a bomb and which take others from
-    requests."""
+    """Two frontends, without asserts, with keys from the command line, whose model's template is a
+    bomb and which take others from requests."""
     template = tmp_path_factory.mktemp("template") / "bomb.jinja"
     template.write_text(BOMB)
     flags = ("--chat-template", str(template), "--trust-request-chat-template")
-    with target(*flags, "--frontends", "2", PYTHONOPTIMIZE="1") as running:
+    keys = ("--api-key", *KEYS)
+    with target(*flags, *keys, "--frontends", "2", PYTHONOPTIMIZE="1") as running:
         yield running
 
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 from typing import Any
 
 import pytest
+from bad_requests import BLOB, EMBEDS
 from front_engine import frontend
 
 from octavo.shared.text.tokenizer import Tokenizer
-
-BLOB = base64.b64encode(b"PK\x03\x04 a torch.save archive").decode()
 
 
 def answer(tokenizer: Tokenizer, path: str, **body: Any) -> tuple[int, str, int]:
@@ -36,7 +34,7 @@ def test_cve_2025_62164_prompt_embeds(tokenizer: Tokenizer) -> None:
         assert found == (400, "prompt_embeds", 0)
 
 
-@pytest.mark.parametrize("kind", ["image_embeds", "audio_embeds", "video_embeds", "tensor"])
+@pytest.mark.parametrize("kind", EMBEDS)
 def test_cve_2026_56340_embeds_of_media(tokenizer: Tokenizer, kind: str) -> None:
     """PYSEC-2026-2303, GHSA-33cg-gxv8-3p8g: those of M-RoPE models."""
     messages = [{"role": "user", "content": [{"type": kind, kind: BLOB}]}]

@@ -6,16 +6,22 @@ text of every kind in tests/frontend/test_tool_parsers.py.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from bad_requests import BAD_GRAMMARS, BAD_SCHEMAS
 from security import CHAT, Target
 
 from octavo.services.frontend.chat_parts import ChatParts, Reading
+from octavo.services.frontend.grammar_compiler import CACHE_BYTES, GrammarCompiler
+from octavo.services.frontend.grammar_helper import GrammarHelper
 from octavo.services.frontend.parsers.registry import TOOL_PARSERS
+from octavo.shared.grammar.helper import HelperConfig, Verdict
+from octavo.shared.grammar.spec import GrammarSpec
 
 HI = [{"role": "user", "content": "Hi"}]
 
@@ -31,37 +37,16 @@ def served_still(served: Target) -> None:
     assert served.call("GET", "/health").status == 200
 
 
-BAD: dict[str, list[Any]] = {
-    "regex": ["(", "[", "*", "(?<=a)b", "(?P<n>a)(?P=n)", "a{999999999}"],
-    "json": ["{", [], {"type": "nothing"}, {"$ref": "#/missing"}, {"$ref": "http://x/y"}],
-    "grammar": ["start: missing", "%import x", "root ::= root"],
-    "choice": [[], [1], "x"],
-    "structural_tag": ["{", {"structures": 5}, {}],
-}
-
-
-@pytest.mark.parametrize("kind", BAD)
+@pytest.mark.parametrize("kind", BAD_GRAMMARS)
 def test_cve_2025_48942_bad_grammars_are_the_clients_error(served: Target, kind: str) -> None:
     """CVE-2025-48943 (regex), PYSEC-2026-3933 and CVE-2026-105757: every backend, one guard."""
-    for value in BAD[kind]:
+    for value in BAD_GRAMMARS[kind]:
         status, seconds = constrained(served, **{kind: value})
         assert (status, seconds < 10) == (400, True), value
     served_still(served)
 
 
-SCHEMAS: list[Any] = [
-    {"type": "object", "properties": {"a": {"type": "string", "pattern": "("}}},
-    {"type": "object", "properties": {"a": {"type": "string", "format": "\\"}}},
-    {"type": "nothing"},
-    {"type": "object", "properties": {"a": {"$ref": "#/$defs/none"}}},
-    {"type": 5},
-    {"anyOf": "x"},
-    {"type": "string", "minLength": -1},
-    {"type": "integer", "minimum": 10**40},
-]
-
-
-@pytest.mark.parametrize("schema", SCHEMAS, ids=lambda one: json.dumps(one)[:40])
+@pytest.mark.parametrize("schema", BAD_SCHEMAS, ids=lambda one: json.dumps(one)[:40])
 def test_cve_2025_48944_a_tools_schema_crashes_nothing(served: Target, schema: Any) -> None:
     function = {"name": "f", "parameters": schema, "strict": True}
     tools = [{"type": "function", "function": function}]
@@ -106,14 +91,53 @@ def test_cve_2025_9141_arguments_are_read_not_evaluated(tmp_path: Path) -> None:
 
 
 def test_cve_2025_29770_grammars_are_cached_in_memory_alone(served: Target) -> None:
-    """And CVE-2025-32381, GHSA-hf3c-wxg2-49q9: by bytes. Forty new schemas leave no file."""
+    """Forty new schemas leave no file."""
     before = {path for path in served.folder.rglob("*")}
+    constrained(served, regex="first")  # for which a helper is started
     resident = _resident(served)
     for number in range(40):
         schema = {"type": "object", "properties": {f"p{number}": {"type": "integer"}}}
         assert constrained(served, json=schema)[0] == 200
     assert {path for path in served.folder.rglob("*")} == before
     assert _resident(served) - resident < 40 << 20
+
+
+class Agreeable(GrammarHelper):
+    """Finds every grammar good, at once."""
+
+    async def ask(self, spec: GrammarSpec) -> Verdict:
+        return Verdict(spec=spec)
+
+    @property
+    def pid(self) -> int | None:
+        return 1
+
+    async def stop(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("size", [10, 100_000, CACHE_BYTES])
+def test_cve_2025_32381_what_is_cached_has_a_bound_in_bytes(size: int) -> None:
+    """GHSA-hf3c-wxg2-49q9 likewise: every new schema stayed in memory for ever. However many and
+    however large they are; a hundred megabytes of them here. (Ten thousand real ones:
+    test_ten_thousand_schemas_cost_little_memory.)"""
+    config = HelperConfig(tokenizer="", vocab_size=1, eos_token_ids=[])
+
+    async def main() -> None:
+        compiler = GrammarCompiler([Agreeable(config)])
+        for number in range(min(20_000, (100 << 20) // size)):
+            await compiler.check(GrammarSpec("regex", f"{number:x<{size}}"), "field")
+            if number % 500 == 0:
+                _check_bytes(compiler)
+        _check_bytes(compiler)
+        await compiler.close()
+
+    asyncio.run(main())
+
+
+def _check_bytes(compiler: GrammarCompiler) -> None:
+    held = [spec.text for spec in compiler._known._entries]
+    assert sum(map(len, held)) <= CACHE_BYTES and not compiler._running
 
 
 def _resident(served: Target) -> int:

@@ -9,45 +9,12 @@ from typing import Any
 
 import msgspec
 import pytest
+from bad_requests import OUT_OF_BOUNDS, REQUIRED
 from front_engine import Frontend, frontend
 from security import CHAT, COMPLETIONS, Target
 
 from octavo.services.frontend.schema import ChatRequest, CompletionRequest
 from octavo.shared.text.tokenizer import Tokenizer
-
-HI = [{"role": "user", "content": "Hi"}]
-REQUIRED: dict[str, dict[str, Any]] = {CHAT: {"messages": HI}, COMPLETIONS: {"prompt": "a"}}
-OUT_OF_BOUNDS: list[tuple[str, dict[str, Any], str]] = [
-    ("cve_2024_8939_best_of", {"best_of": 10**6}, "best_of"),
-    ("cve_2024_8768_empty_prompt", {"prompt": "", "add_special_tokens": False}, "prompt"),
-    ("cve_2024_8768_no_prompt", {"prompt": []}, "prompt"),
-    ("cve_2024_8768_no_messages", {"messages": []}, "messages"),
-    ("cve_2026_34756_n", {"n": 17}, "n"),
-    ("cve_2026_34756_n_huge", {"n": 2**31}, "n"),
-    ("cve_2026_73559_prompts", {"prompt": ["a"] * 65}, "prompt"),
-    ("cve_2026_116173_logprob_ids", {"logprob_token_ids": list(range(129))}, "logprob_token_ids"),
-    ("cve_2026_116173_top_logprobs", {"messages": HI, "logprobs": True, "top_logprobs": 129},
-     "top_logprobs"),
-    ("cve_2026_116173_prompt_logprobs", {"prompt_logprobs": 21}, "prompt_logprobs"),
-    ("cve_2026_114051_min_tokens", {"min_tokens": 9, "max_tokens": 3}, "min_tokens"),
-    ("cve_2026_105756_cache_salt_number", {"cache_salt": 5}, "cache_salt"),
-    ("cve_2026_105756_cache_salt_object", {"cache_salt": {}}, "cache_salt"),
-    ("cve_2026_105756_cache_salt_path", {"cache_salt": "../a"}, "cache_salt"),
-    ("cve_2026_105756_cache_salt_nul", {"cache_salt": "a\0b"}, "cache_salt"),
-    ("cve_2026_105756_cache_salt_long", {"cache_salt": "a" * 129}, "cache_salt"),
-    ("cve_2026_44223_presence", {"presence_penalty": 2.1}, "presence_penalty"),
-    ("cve_2026_44223_frequency", {"frequency_penalty": -1e308}, "frequency_penalty"),
-    ("cve_2026_44223_repetition", {"repetition_penalty": 0}, "repetition_penalty"),
-    ("cve_2026_94626_tp_size", {"kv_transfer_params": {"tp_size": 0}}, "kv_transfer_params"),
-    ("cve_2026_93840_allowed_ids", {"allowed_token_ids": [10**6]}, "allowed_token_ids"),
-    ("cve_2026_93840_no_ids", {"allowed_token_ids": []}, "allowed_token_ids"),
-    ("cve_2026_93840_negative_ids", {"allowed_token_ids": [-1]}, "allowed_token_ids"),
-    ("cve_2026_93989_bad_words", {"bad_words": ["a"] * 100_000}, "bad_words"),
-    ("cve_2026_93989_empty_word", {"bad_words": [""]}, "bad_words[0]"),
-    ("logit_bias_of_strangers", {"logit_bias": {"99999999": 1}}, "logit_bias"),
-    ("stop_is_long", {"stop": "x" * 257}, "stop"),
-    ("thinking_budget", {"messages": HI, "thinking_token_budget": -1}, "thinking_token_budget"),
-]  # fmt: skip
 
 
 def run(tokenizer: Tokenizer, test: Any) -> None:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import http.client
+import json
 import random
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from security import COMPLETIONS, KEYS, Target
+from security import COMPLETIONS, KEYS, Target, target
 
 from octavo.services.scheduler.prefix_cache import BlockHasher
 
@@ -104,10 +109,9 @@ def words(tenant: int) -> list[str]:
     return [f"tenant{tenant:02d}x", f"canary{tenant:02d}y"]
 
 
-def canary(served: Target, number: int) -> str | None:
+def canary(served: Target, number: int, tenant: int, key: str) -> str | None:
     """One request of a tenant's, which can only say its own words; what is wrong with it."""
     rng = random.Random(number)
-    tenant = number % TENANTS
     own = words(tenant)
     fields: dict[str, Any] = {
         "prompt": f"{own[0]} " * rng.randrange(1, 30),
@@ -121,22 +125,102 @@ def canary(served: Target, number: int) -> str | None:
     if rng.random() < 0.3:  # one without a mask, so that rows with and without change places
         ids = [300 + tenant]
         del fields["structured_outputs"]
-        free = {**fields, "allowed_token_ids": ids, "ignore_eos": True, "return_token_ids": True}
-        choice = served.complete(**free)["choices"][0]
+        fields |= {"allowed_token_ids": ids, "ignore_eos": True, "return_token_ids": True}
+        choice = served.post(COMPLETIONS, key=key, **fields).json["choices"][0]
         return None if set(choice["token_ids"]) == set(ids) else f"{tenant}: {choice}"
-    answer = served.post(COMPLETIONS, key=KEYS[number % 2], **fields)
+    answer = served.post(COMPLETIONS, key=key, **fields)
     text = answer.json["choices"][0]["text"]
     return None if text in own else f"{tenant}: {text!r}"
+
+
+def leaks(served: Target, keys: Sequence[str], tenants: int, requests: int) -> list[str]:
+    def one(number: int) -> str | None:
+        return canary(served, number, number % tenants, keys[number % len(keys)])
+
+    with ThreadPoolExecutor(16) as pool:
+        found = [wrong for wrong in pool.map(one, range(requests)) if wrong]
+    served.wait_idle()
+    return found
 
 
 def test_g1_canaries_stay_with_their_tenants(served: Target) -> None:
     """CVE-2026-114049 (a mask that stayed with the slot), GHSA-v97p-wpxp-px84 (its tokens),
     GHSA-fpch-3xrf-7q96 (a text into another row), CVE-2026-93840 and CVE-2026-93989 (ids beyond
     the logits: refused in row F)."""
-    with ThreadPoolExecutor(TENANTS) as pool:
-        wrong = [one for one in pool.map(lambda n: canary(served, n), range(REQUESTS)) if one]
-    assert wrong == []
-    served.wait_idle()
+    assert leaks(served, KEYS, TENANTS, REQUESTS) == []
+
+
+@pytest.fixture
+def many_keys(tmp_path: Path) -> Iterator[tuple[Target, list[str]]]:
+    """A server with 64 keys of a file."""
+    keys = [f"key-of-tenant-{number:02d}" for number in range(64)]
+    path = tmp_path / "keys.toml"
+    path.write_text("".join(f'[keys.t{key[-2:]}]\nkey = "{key}"\n' for key in keys))
+    with target("--max-num-seqs", "8", "--api-key-file", str(path)) as running:
+        yield running, keys
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(0)
+def test_g1_ten_thousand_requests_of_64_keys(many_keys: tuple[Target, list[str]]) -> None:
+    served, keys = many_keys
+    assert leaks(served, keys, len(keys), 10_000) == []
+    assert not any("Traceback" in line for line in served.server.lines)
+
+
+ROUNDS = 500
+"""Of an area under the curve that is 0.5, the standard error is then 0.018."""
+
+
+def ttft(client: http.client.HTTPConnection, prompt: str, key: str) -> float:
+    """Seconds to the first token."""
+    body = json.dumps({"prompt": prompt, "max_tokens": 1}).encode()
+    began = time.monotonic()
+    client.request("POST", COMPLETIONS, body, {"Authorization": f"Bearer {key}"})
+    answer = client.getresponse()
+    answer.read()
+    assert answer.status == 200
+    return time.monotonic() - began
+
+
+def area(hits: list[float], misses: list[float]) -> float:
+    """Under the ROC curve: how often a miss takes longer than a hit."""
+    order = sorted([(seconds, 0) for seconds in hits] + [(seconds, 1) for seconds in misses])
+    ranks = sum(rank for rank, (_, miss) in enumerate(order, 1) if miss)
+    return (ranks - len(misses) * (len(misses) + 1) / 2) / (len(hits) * len(misses))
+
+
+def test_the_area_under_a_curve() -> None:
+    assert area([1, 2, 3], [4, 5]) == 1 and area([4, 5], [1, 2, 3]) == 0
+    assert area([1, 4], [2, 3]) == 0.5
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(0)
+def test_g2_the_time_tells_nothing_of_another_keys_prompts(served: Target) -> None:
+    """CVE-2025-46570: eight tokens were enough to tell whether somebody had asked the same. Within
+    a key, where prefixes are shared, the same measurement does tell."""
+    rng = random.Random(0)
+    times: dict[str, list[float]] = {"hit": [], "miss": [], "own": []}
+
+    def prompt(number: int) -> str:
+        return " ".join(f"{number:05}" for _ in range(40)) + " and so on" * 20  # all as long
+
+    port = served.server.port
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as client:
+        for number in range(ROUNDS):
+            ttft(client, prompt(number), KEYS[0])
+            asked = {
+                "hit": (prompt(number), KEYS[1]),
+                "miss": (prompt(number + ROUNDS), KEYS[1]),
+                "own": (prompt(number), KEYS[0]),
+            }
+            for name in rng.sample(sorted(asked), 3):
+                times[name].append(ttft(client, *asked[name]))
+    across, within = area(times["hit"], times["miss"]), area(times["own"], times["miss"])
+    print(f"G2 AUC across keys {across:.3f} (at most 0.55), within a key {within:.3f}")
+    assert within > 0.8
+    assert abs(across - 0.5) <= 0.05
 
 
 @pytest.mark.parametrize("fields", [{"bad_words": ["\ud7ff" * 60]}, {"bad_words": [" "] * 100}])

@@ -2,86 +2,21 @@
 
 from __future__ import annotations
 
+import hmac
+import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from bad_requests import CHUNKED, MODELS, SMUGGLED, first, request
 from security import COMPLETIONS, KEYS, Target
 
 from octavo.services.frontend.app import SERVED
-from octavo.services.frontend.auth import OPEN_PATHS, PAGE_PATHS
+from octavo.services.frontend.auth import OPEN_PATHS, PAGE_PATHS, KeyRing
 from octavo.services.frontend.http_limits import LimitedHttpProtocol
 from octavo.services.frontend.server import create_server
-
-MODELS = "/v1/models"
-
-
-def request(
-    line: str, *headers: str, body: str = "", host: str | None = "Host: x", key: str = ""
-) -> bytes:
-    """One request, in bytes; the connection is closed after it."""
-    fields = [*([host] if host else []), *headers, "Connection: close"]
-    if key:
-        fields.append(f"Authorization: Bearer {key}")
-    return "\r\n".join([line, *fields, "", body]).encode("latin-1")
-
-
-def first(path: str) -> str:
-    return f"GET {path} HTTP/1.1"
-
-
-CHUNKED = "Transfer-Encoding: chunked"
-HIDDEN = "GET /v1/models HTTP/1.1\r\nHost: x\r\n\r\n"
-SMUGGLED: dict[str, bytes] = {
-    "dots": request(first("/health/../v1/models")),
-    "encoded dots": request(first("/health/%2e%2e/v1/models")),
-    "encoded slash": request(first("/health%2f..%2fv1%2fmodels")),
-    "twice encoded": request(first("/health%252f..%252fv1%252fmodels")),
-    "two slashes": request(first("//v1/models")),
-    "a slash behind": request(first("/v1/models/")),
-    "backslash": request(first("/health\\..\\v1\\models")),
-    "semicolon": request(first("/v1/models;/health")),
-    "parameter": request(first("/health;x=/v1/models")),
-    "query": request(first("/v1/models?path=/health")),
-    "fragment": request(first("/v1/models#/health")),
-    "capitals": request(first("/V1/MODELS")),
-    "nul": request(first("/v1/models%00/health")),
-    "dot": request(first("/./v1/models")),
-    "overlong": request(first("/health/%c0%ae%c0%ae/v1/models")),
-    "fullwidth": request(first("/health/\xef\xbc\x8e/v1/models")),
-    "absolute": request(first("http://x/v1/models")),
-    "absolute, of another host": request(first("http://x/health/../v1/models")),
-    "host is a path": request(first(MODELS), host="Host: x/health?"),
-    "host with user": request(first(MODELS), host="Host: a@b/health#"),
-    "two hosts": request(first(MODELS), "Host: x/health"),
-    "no host": request(first(MODELS), host=None),
-    "original url": request(first(MODELS), "X-Original-URL: /health"),
-    "rewrite url": request(first(MODELS), "X-Rewrite-URL: /health"),
-    "forwarded": request(first(MODELS), "X-Forwarded-For: 127.0.0.1", "X-Forwarded-Host: x"),
-    "prefix": request(first(MODELS), "X-Forwarded-Prefix: /health", "Forwarded: for=127.0.0.1"),
-    "root path": request(first(MODELS), "X-Script-Name: /health", "Script-Name: /health"),
-    "method override": request(first(MODELS), "X-HTTP-Method-Override: OPTIONS"),
-    "length and chunks": request(
-        "POST /v1/models HTTP/1.1", "Content-Length: 4", CHUNKED, body="0\r\n\r\n" + HIDDEN
-    ),
-    "two lengths": request(
-        "POST /v1/models HTTP/1.1", "Content-Length: 0", "Content-Length: 50", body=HIDDEN
-    ),
-    "strange chunks": request(
-        "POST /v1/models HTTP/1.1", "Transfer-Encoding: xchunked", body="0\r\n\r\n" + HIDDEN
-    ),
-    "folded header": request(first(MODELS), "Transfer-Encoding:\r\n chunked", body=HIDDEN),
-    "space before colon": request(first(MODELS), "Content-Length : 50", body=HIDDEN),
-    "bad chunk size": request("POST /v1/models HTTP/1.1", CHUNKED, body="-1\r\n" + HIDDEN),
-    "bad chunk end": request("POST /v1/models HTTP/1.1", CHUNKED, body="1\r\nZXX0\r\n\r\n"),
-    "old protocol": b"GET /v1/models\r\n\r\n",
-    "strange protocol": request("GET /v1/models HTTP/9.9"),
-    "empty key": request(first(MODELS), "Authorization: Bearer "),
-    "two keys": request(first(MODELS), "Authorization: Bearer x", "x-api-key: x"),
-    "key and more": request(first(MODELS), f"Authorization: Bearer {KEYS[0]} x"),
-    "key in the query": request(first(f"{MODELS}?api_key={KEYS[0]}")),
-    "key with nul": request(first(MODELS), f"Authorization: Bearer {KEYS[0]}\x00"),
-}
+from octavo.shared.errors import Unauthorized
 
 
 def statuses(data: bytes) -> list[int]:
@@ -109,10 +44,28 @@ def test_cve_2025_63389_every_route_asks_for_a_key(served: Target) -> None:
         assert served.call("GET", path, key=None).status == 401
 
 
-def test_cve_2025_59425_keys_are_compared_in_constant_time() -> None:
-    folder = Path(create_server.__code__.co_filename).parent
-    texts = [path.read_text() for path in folder.rglob("*.py")]
-    assert any("compare_digest" in text for text in texts)
+@pytest.mark.parametrize("shown", ["key-0", "key-7", "key-9", "key", "key-99", "", "ключ"])
+def test_cve_2025_59425_keys_are_compared_in_constant_time(
+    shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever key is shown, each is compared, by digests of one length, and by a comparison that
+    does not stop where they differ."""
+    ring = KeyRing([f"key-{number}" for number in range(10)])
+    compared: list[tuple[int, int]] = []
+
+    def compare(one: bytes, other: bytes) -> bool:
+        compared.append((len(one), len(other)))
+        return one == other
+
+    monkeypatch.setattr(hmac, "compare_digest", compare)
+    authorization = (b"authorization", f"Bearer {shown}".encode())
+    scope = {"type": "http", "path": MODELS, "headers": [authorization]}
+    try:
+        key = ring.admit(scope)
+    except Unauthorized:
+        key = None
+    assert (key is not None) == (shown in ("key-0", "key-7", "key-9"))
+    assert compared == [(32, 32)] * 10
 
 
 def test_cve_2025_48956_headers_have_bounds(served: Target) -> None:
@@ -126,6 +79,57 @@ def test_cve_2025_48956_headers_have_bounds(served: Target) -> None:
     resident = _resident(served)
     served.raw(request(first("/health"), "X-Large: " + "a" * (64 << 20)))
     assert _resident(served) - resident < 16 << 20
+
+
+FRAMING = {"a trailer": b"0\r\nX: ", "an extension": b"5;ext=", "a chunk's size": b"0"}
+MOST = 64 << 20
+
+
+@pytest.mark.parametrize("name", FRAMING)
+def test_cve_2025_48956_what_frames_a_body_has_bounds(served: Target, name: str) -> None:
+    """Without them it was a way around those of the head: sixteen such clients, without a key,
+    kept the probes waiting for seconds, and hundreds of megabytes."""
+    begin = request(f"POST {COMPLETIONS} HTTP/1.1", CHUNKED) + FRAMING[name]
+
+    def sent(_: int) -> int:
+        """Bytes until the server had enough."""
+        with socket.create_connection(("127.0.0.1", served.server.port), timeout=20) as peer:
+            count = 0
+            try:
+                peer.sendall(begin)
+                while count < MOST:
+                    peer.sendall(b"0" * (1 << 16))
+                    count += 1 << 16
+            except ConnectionError:
+                pass
+            return count
+
+    resident = _resident(served)
+    with ThreadPoolExecutor(16) as pool:
+        assert max(pool.map(sent, range(16))) < MOST
+    assert _resident(served) - resident < 32 << 20
+    assert served.call("GET", "/health").status == 200
+
+
+def test_an_answer_ends_the_wait_for_a_body(served: Target) -> None:
+    """With a byte now and then a connection was there for ever, with a key or without."""
+
+    def taken(path: str) -> int:
+        """Bytes, one in half a second, until the server closes."""
+        head = f"GET {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n"
+        with socket.create_connection(("127.0.0.1", served.server.port), timeout=20) as peer:
+            peer.sendall(head.encode())
+            assert statuses(peer.recv(4096)) in ([200], [401], [405])
+            for count in range(60):
+                try:
+                    peer.sendall(b"x")
+                except ConnectionError:
+                    return count
+                time.sleep(0.5)
+        return count
+
+    with ThreadPoolExecutor(3) as pool:
+        assert max(pool.map(taken, ("/health", MODELS, COMPLETIONS))) < 59
 
 
 def _resident(served: Target) -> int:

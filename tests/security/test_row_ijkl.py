@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
+import io
+import logging
+import os
 import random
 import re
+import signal
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
-from security import CHAT, COMPLETIONS, KEYS, LEAKS, SECRETS, Target, tcp_sockets
+import httpx
+import msgspec
+import pytest
+from bad_requests import CANARY, WRONG, media
+from front_engine import frontend
+from octavo_server import wait_for
+from security import CHAT, COMPLETIONS, KEYS, LEAKS, SECRETS, Target, target, tcp_sockets
 
 from octavo.services.frontend.app import SERVED
+from octavo.services.frontend.edge import invalid_request
 from octavo.services.frontend.http_counts import METHODS
+from octavo.shared.grammar.compiling import brief
+from octavo.shared.log import formatter
+from octavo.shared.text.tokenizer import Tokenizer
 
 ROOT = Path(__file__).parent.parent.parent
-CANARY = "canary-prompt-8e1f77"
 HI = [{"role": "user", "content": "Hi"}]
 
 
@@ -25,16 +39,7 @@ def test_cve_2026_24779_no_request_makes_the_server_connect(served: Target) -> N
     with socket.create_server(("127.0.0.1", 0)) as trap:
         trap.setblocking(False)
         url = f"http://127.0.0.1:{trap.getsockname()[1]}/x.png"
-        parts: list[Any] = [
-            {"type": "image_url", "image_url": {"url": url}},
-            {"type": "image_url", "image_url": url},
-            {"type": "input_image", "image_url": url},
-            {"type": "input_audio", "input_audio": {"data": url, "format": "wav"}},
-            {"type": "video_url", "video_url": {"url": url}},
-            {"type": "file", "file": {"file_id": url}},
-            {"type": "image", "source": {"type": "url", "url": url}},
-        ]
-        for part in parts:
+        for part in media(url):
             messages = [{"role": "user", "content": [part]}]
             answer = served.post(CHAT, messages=messages)
             assert answer.status == 400 and "content" in answer.error["param"]
@@ -74,34 +79,9 @@ def _no_connection(trap: socket.socket) -> None:
     raise AssertionError("the server connected")
 
 
-BAD: list[tuple[str, Any]] = [
-    (COMPLETIONS, b"\xff\xfe"),
-    (COMPLETIONS, b"[]"),
-    (COMPLETIONS, {"prompt": CANARY, "temperature": CANARY}),
-    (COMPLETIONS, {"prompt": [CANARY, 1]}),
-    (COMPLETIONS, {"prompt": "a", "stop": [CANARY * 100]}),
-    (COMPLETIONS, {"prompt": "a", "structured_outputs": {"regex": "("}}),
-    (COMPLETIONS, {"prompt": "a", "structured_outputs": {"grammar": "start: x"}}),
-    (COMPLETIONS, {"prompt": "a", "structured_outputs": {"json": {"type": 5}}}),
-    (COMPLETIONS, {"prompt": "a", "response_format": {"type": []}}),
-    (COMPLETIONS, {"prompt": "a " * 5000}),
-    (CHAT, {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}),
-    (CHAT, {"messages": HI, "tools": [{"type": "function", "function": {"name": "a b"}}]}),
-    (CHAT, {"messages": HI, "tool_choice": "required"}),
-    (CHAT, {"messages": [{"role": "tool", "content": None, "tool_calls": [{"function": 5}]}]}),
-    (CHAT, {"messages": [{"role": "assistant", "tool_calls": [{"function": {"arguments": "{"}}]}]}),
-    (CHAT, {"messages": HI, "chat_template": "{{ x"}),
-    ("/detokenize", {"tokens": [2**63]}),
-    ("/v1/messages", {"messages": [{"role": "user", "content": [{"type": "image"}]}]}),
-    ("/v1/responses", {"input": [{"type": "nothing"}]}),
-    ("/v1/embeddings", {"input": CANARY}),
-    ("/v1/models/" + "x" * 3000, b""),
-]
-
-
 def test_cve_2026_22778_errors_tell_nothing_of_the_server(served: Target) -> None:
     """CVE-2026-54236: and not in what had been overlooked."""
-    for path, body in BAD:
+    for path, body in WRONG:
         answer = served.call("POST", path, body)
         assert 400 <= answer.status < 500, (path, body, answer.data)
         assert answer.error["message"] and len(answer.data) < 2000
@@ -140,34 +120,138 @@ def test_pysec_2026_4325_labels_are_of_closed_sets(served: Target) -> None:
     assert set(re.findall(r'status="([^"]*)"', told)) <= {"2xx", "4xx", "5xx"}
 
 
-def test_prompts_and_keys_are_not_logged(served: Target) -> None:
+def say_canaries(served: Target) -> None:
+    """Prompts, outputs, names, keys and nonsense, answered and refused."""
     fields = {"prompt": CANARY, "max_tokens": 2}
     for more in ({}, {"n": 99}, {"stream": True}, {"echo": True}, {"temperature": CANARY}):
         served.call("POST", COMPLETIONS, {**fields, **more})
     served.post(CHAT, messages=[{"role": "user", "content": CANARY}], max_tokens=2)
+    said = served.complete(max_tokens=64, structured_outputs={"choice": [CANARY]})
+    assert said["choices"][0]["text"] == CANARY
+    served.post(COMPLETIONS, prompt="a", structured_outputs={"regex": CANARY + "("})
     served.post(COMPLETIONS, key=KEYS[0] + "x", prompt=CANARY)
     served.call("POST", COMPLETIONS, f'{{"prompt": "{CANARY}"'.encode())
+    served.call("GET", f"/v1/models/{CANARY}")
     for body in (b"\x00", CANARY.encode()):
         served.raw(b"POST /v1/completions HTTP/1.1\r\n" + CANARY.encode() + b"\r\n\r\n" + body)
+
+
+def told(served: Target) -> list[str]:
     printed = "\n".join(served.server.lines)
-    assert not [secret for secret in (CANARY, *SECRETS) if secret in printed]
+    return [secret for secret in (CANARY, *SECRETS) if secret in printed]
+
+
+def test_prompts_outputs_and_keys_are_not_logged(served: Target) -> None:
+    say_canaries(served)
+    assert told(served) == []
+
+
+def test_nor_as_json() -> None:
+    """And not by what is told at most: every process at its most talkative."""
+    with target("--log-format", "json", "--log-level", "DEBUG") as talkative:
+        say_canaries(talkative)
+        assert any(
+            '"status": 200' in line or '"status":200' in line for line in talkative.server.lines
+        )
+    assert told(talkative) == []
+
+
+class Broken:
+    """Fails as our own bugs would, with a client's text in what it says."""
+
+    async def submit(self, *given: object) -> None:
+        raise ValueError(f"could not convert {CANARY!r}")
+
+
+def test_nor_where_a_request_fails_by_a_bug(
+    tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = io.StringIO()
+    handler = logging.StreamHandler(lines)
+    handler.setFormatter(formatter("frontend-0", "text", private=True))
+    logger = logging.getLogger("octavo.services.frontend.edge")
+    monkeypatch.setattr(logger, "handlers", [handler])
+
+    async def main() -> None:
+        async with frontend(tokenizer) as front:
+            monkeypatch.setattr(front.engine_client, "submit", Broken().submit)
+            transport = httpx.ASGITransport(front.app, raise_app_exceptions=False)
+            async with httpx.AsyncClient(transport=transport, base_url="http://x") as client:
+                answer = await client.post(COMPLETIONS, json={"prompt": CANARY})
+            assert answer.status_code == 500 and CANARY not in answer.text
+
+    asyncio.run(main())
+    assert "ValueError" in lines.getvalue() and CANARY not in lines.getvalue()
+
+
+def test_cve_2026_54236_what_libraries_say_is_cleaned() -> None:
+    """They may be updated, and say more than they do today."""
+    for said in (
+        "panic at 'x': /root/.cargo/registry/src/index/llguidance-1.9/src/lib.rs:12:5",
+        "bad state 0x7f3a9c001230 in parser",
+        "lark.rs:10:2: no such rule",
+        "no grammar at /usr/lib/python3/dist-packages/llguidance/__init__.py:3",
+        "a\nstack backtrace:\n  0: 0x55d0 rust_begin_unwind /rustc/abc/library/std.rs",
+    ):
+        assert not LEAKS.search(brief(said)), brief(said)
+    strange = invalid_request(msgspec.ValidationError(f"{CANARY} at 0x7f3a9c001230"))
+    assert strange.message == "It is not what this field takes."
+    kept = 'Unimplemented keys: ["uniqueItems"] at #/properties/usr/items'
+    assert brief(kept) == kept
 
 
 def test_cve_2026_94627_nothing_is_left_of_what_was_refused(served: Target) -> None:
-    """CVE-2026-94625: and the server says that it is well because it is."""
-    for path, body in BAD:
+    for path, body in WRONG:
         served.call("POST", path, body)
     served.wait_idle()
     assert served.call("GET", "/health").status == 200
     assert served.complete()["choices"]
 
 
-def test_cve_2026_54232_one_index_and_no_payloads() -> None:
-    """LiteLLM's PYSEC-2026-2: code in a .pth file, run at every start."""
-    texts = [ROOT / "pyproject.toml", ROOT / "Makefile", *(ROOT / "deploy").rglob("*")]
-    for path in texts:
-        if path.is_file():
-            assert "extra-index-url" not in path.read_text(errors="replace"), path
+def test_cve_2026_94625_health_is_no_better_than_the_engine(served: Target) -> None:
+    """One that stood still for minutes called itself well. Here it is told within seconds, as is
+    its going on; no answer is lost. (A worker that stands still: F28.)"""
+    pid = served.server.children()["scheduler-0"]
+
+    def healthy() -> bool:
+        return served.call("GET", "/health").status == 200
+
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(served.complete, max_tokens=64, ignore_eos=True)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            wait_for(lambda: not healthy(), 15)
+            assert served.call("GET", "/health/live").status == 200
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        assert asked.result()["usage"]["completion_tokens"] == 64
+    wait_for(healthy, 10)
+    assert served.server.children()["scheduler-0"] == pid
+
+
+INSTALLS = re.compile(r"(?:pip|uv pip|uv) (?:install|sync|add)\b[^&|;\n]*")
+PLACES = re.compile(r"--(?:extra-)?index(?:-url)?[ =]\S+|--find-links\S*|(?:PIP|UV)_\w*INDEX\w*")
+OF_PYTORCH = "--index-url https://download.pytorch.org/whl/cpu"
+
+
+def test_cve_2026_54232_no_second_index_is_asked() -> None:
+    """A package of its name on another index would win over ours. Images name each by its hash
+    (tests/deploy/test_lock.py); only PyTorch's wheels for CPUs are on no other index than its own,
+    which is asked for nothing else."""
+    files = [ROOT / "pyproject.toml", ROOT / "Makefile", ROOT / "requirements.lock"]
+    files += [one for one in (ROOT / "deploy").rglob("*") if one.is_file()]
+    installs = []
+    for path in files:
+        text = path.read_text(errors="replace").replace("\\\n", " ")
+        places = PLACES.findall(text)
+        assert places == ([OF_PYTORCH] if path.name == "Dockerfile" else []), path
+        installs += INSTALLS.findall(text)
+    [of_pytorch] = [one for one in installs if OF_PYTORCH in one]
+    assert "--no-deps" in of_pytorch and len(installs) > 4
+
+
+def test_pysec_2026_2_nothing_is_shipped_that_runs_by_being_there() -> None:
+    """LiteLLM's: code in a .pth file, run at every start."""
     for room in ("services", "kernels", "shared"):
         kinds = {path.suffix for path in (ROOT / room).rglob("*") if path.is_file()}
         assert not kinds & {".pth", ".pkl", ".pt", ".bin", ".so", ".pickle"}, kinds

@@ -114,6 +114,7 @@ def test_toml_spellings(tmp_path: Path) -> None:
         (["--config", "/no/such"], "/no/such: No such file"),
         (["--api-key", ""], "api_key holds an empty entry"),
         (["--api-key", "k", " "], "api_key holds an empty entry"),
+        (["--api-key", "k", "schlüssel"], "api_key: a key is printable ASCII"),
         (["--served-model-name", ""], "served_model_name holds an empty entry"),
     ],
 )

@@ -44,6 +44,8 @@ def test_a_key_of_the_flag_may_do_all() -> None:
     key = plain_key(SECRET)
     assert all(key.may(scope) for scope in ("generate", "metrics", "admin"))
     assert SECRET not in repr(key)
+    with pytest.raises(ConfigError):
+        plain_key("\u043a\u043b\u044e\u0447")
 
 
 @pytest.mark.parametrize(
@@ -59,6 +61,10 @@ def test_a_key_of_the_flag_may_do_all() -> None:
         (f'[keys.a]\nkey = "{SECRET}"\nmax_concurrent = 0', "max_concurrent"),
         (f'[keys.a]\nkey = "{SECRET} "', "white space"),
         ('[keys.a]\nkey = ""', "key"),
+        ('[keys.a]\nkey = "\u043a\u043b\u044e\u0447"', "keys.a: a key is printable ASCII"),
+        ('[keys.a]\nkey = "a\\u0000b"', "keys.a: a key is printable ASCII"),
+        ("a = " + "[" * 20_000, "not a file of keys"),
+        ("[keys.a]\nrequests_per_minute = " + "9" * 5000, "not a file of keys"),
         ('[keys.a]\nsha256 = "abc"', "sha256"),
         (f'[keys."a b"]\nkey = "{SECRET}"', "keys"),
         (f'[keys.a]\nkey = "{SECRET}"\n[keys.b]\nkey = "{SECRET}"', "two names"),
@@ -79,9 +85,10 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="directory"):
         read_key_file(tmp_path)
     path = _written(tmp_path, "[keys]")
-    path.chmod(0o666)
-    with pytest.raises(ConfigError, match="anybody may write"):
-        read_key_file(path)
+    for mode in (0o666, 0o602, 0o620):
+        path.chmod(mode)
+        with pytest.raises(ConfigError, match="others than its owner may write"):
+            read_key_file(path)
     path.write_bytes(b"\xff")
     path.chmod(0o600)
     with pytest.raises(ConfigError, match="UTF-8"):

@@ -8,6 +8,8 @@ import os
 import sys
 from pathlib import Path
 
+import pytest
+
 from octavo.shared.log import FIELDS, LogHandler, formatter
 
 
@@ -29,6 +31,22 @@ def test_json_lines() -> None:
         made = record("x", exc_info=sys.exc_info())
     assert "ValueError: told" in json.loads(form.format(made))["exception"]
     assert "\n" not in form.format(made)
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_private_log_leaves_out_what_exceptions_say(form: str) -> None:
+    """int() says what it was given, and so do most."""
+    first, second = "a secret", "another secret"
+    try:
+        try:
+            int(first)
+        except ValueError as error:
+            raise KeyError(second) from error
+    except KeyError:
+        made = record("failed", exc_info=sys.exc_info())
+    line = formatter("frontend-0", form, private=True).format(made)
+    assert "secret" not in line
+    assert "ValueError" in line and "KeyError" in line and "test_log.py" in line
 
 
 def test_text_lines() -> None:

@@ -9,9 +9,15 @@ from typing import Literal
 import pytest
 from house_supervisor import MODEL, fake_child
 
-from octavo.services.supervisor.children import Spawner, child_environment, how_it_ended
+from octavo.services.supervisor.children import (
+    Spawner,
+    child_environment,
+    how_it_ended,
+    with_headers,
+)
 from octavo.services.supervisor.group import Group, Plan, private_directory
 from octavo.shared.config import EngineConfig, ProcessConfig, ServerConfig
+from octavo.shared.environment import bare
 
 LOOPBACK = {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
 
@@ -21,10 +27,33 @@ def worker(device: Literal["cpu", "cuda"], ranks: int) -> ProcessConfig:
     return Plan(Path("/x"), server, MODEL, "INFO").process("worker", 0)
 
 
+PASSED = {"PATH": "/bin", "HF_HOME": "/h", "OCTAVO_TEST_X": "1", "LC_ALL": "C", "PYTHONPATH": "/p"}
+OF_WORKERS = {"CUDA_VISIBLE_DEVICES": "1", "NCCL_DEBUG": "INFO", "TORCH_LOGS": "x"}
+OF_FRONTENDS = {"OTEL_SERVICE_NAME": "x"}
+KEPT_BACK = (
+    *("HF_TOKEN", "HF_TOKEN_PATH", "OCTAVO_API_KEY", "AWS_KEY", "NVIDIA_API_KEY", "PYTHON_TOKEN"),
+    *("OTEL_EXPORTER_OTLP_HEADERS", "CUDA_API_KEY", "TORCH_SECRET", "NCCL_PASSWORD", "XPATH"),
+)
+
+
 def test_only_what_is_listed_reaches_a_child() -> None:
-    passed = {"PATH": "/bin", "CUDA_VISIBLE_DEVICES": "1", "HF_HOME": "/h", "OCTAVO_TEST_X": "1"}
-    kept_back = {"HF_TOKEN": "s", "HF_TOKEN_PATH": "s", "OCTAVO_API_KEY": "s", "AWS_KEY": "s"}
-    assert child_environment(passed | kept_back, worker("cuda", 1)) == passed
+    given = PASSED | OF_WORKERS | OF_FRONTENDS | dict.fromkeys(KEPT_BACK, "secret")
+    assert child_environment(given, worker("cuda", 1)) == PASSED | OF_WORKERS
+    plan = Plan(Path("/x"), ServerConfig(engine=EngineConfig()), MODEL, "INFO")
+    assert child_environment(given, plan.process("frontend", 0)) == PASSED | OF_FRONTENDS
+    assert child_environment(given, plan.process("scheduler", 0)) == PASSED
+    assert bare(given) == {name: PASSED[name] for name in PASSED if name != "HF_HOME"}
+
+
+def test_the_collectors_key_goes_to_frontends_on_their_pipe() -> None:
+    environ = {"OTEL_EXPORTER_OTLP_HEADERS": "x-key=secret"}
+    server = ServerConfig(engine=EngineConfig(), otlp_traces_endpoint="http://collector")
+    plan = Plan(Path("/x"), server, MODEL, "INFO")
+    frontend, scheduler = plan.process("frontend", 0), plan.process("scheduler", 0)
+    assert with_headers(frontend, environ).otlp_headers == "x-key=secret"
+    assert with_headers(scheduler, environ) == scheduler
+    for_traces = {"OTEL_EXPORTER_OTLP_TRACES_HEADERS": "x-key=other"}
+    assert with_headers(frontend, environ | for_traces).otlp_headers == "x-key=other"
 
 
 def test_keys_are_told_to_frontends_alone() -> None:

@@ -131,12 +131,15 @@ def test_tells_the_service_manager(tmp_path: Path, serving: list[Served]) -> Non
         address = str(tmp_path / "notify")
         manager.bind(address)
         manager.settimeout(10)
-        served = Served(tmp_path, environ={"NOTIFY_SOCKET": address})
+        served = Served(tmp_path, shutdown_timeout=300, environ={"NOTIFY_SOCKET": address})
         serving.append(served)
         assert manager.recv(1000) == b"STATUS=loading weights 25 % (1.0 of 4.0 B)"
         assert manager.recv(1000).startswith(b"READY=1\nSTATUS=Ready in ")
         served.process.send_signal(signal.SIGTERM)
-        assert manager.recv(1000).startswith(b"STOPPING=1")
+        name, status, longer = manager.recv(1000).split(b"\n")
+        assert (name, status) == (b"STOPPING=1", b"STATUS=draining")
+        # Longer than any unit would wait by itself; what requests in flight may take, and a little.
+        assert 300e6 < int(longer.removeprefix(b"EXTEND_TIMEOUT_USEC=")) < 330e6
         assert served.finish()[0] == 0
 
 

@@ -195,7 +195,7 @@ class InlineGrammars(GrammarCompiler):
         super().__init__([])
         self._tokenizer = tokenizer
 
-    async def check(self, spec: GrammarSpec, param: str) -> GrammarSpec:
+    async def check(self, spec: GrammarSpec, param: str, tenant: str = "") -> GrammarSpec:
         try:
             checked = translate(spec)
             compile_grammar(

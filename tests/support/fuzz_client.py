@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import time
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from fuzz_requests import Fuzzer, FuzzRequest
+from fuzz_requests import Fuzzer, FuzzRequest, RawRequest
 
 ANSWER_SECONDS = 120.0
+RAW_SECONDS = 2.0
+"""After which whoever sent half a request goes."""
 
 
 @dataclass
@@ -19,9 +23,13 @@ class Verdict:
 
     statuses: Counter[str] = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
+    refusals: list[float] = field(default_factory=list)
+    """Seconds that each 4xx took."""
 
-    def take(self, request: FuzzRequest, status: str, fault: str | None) -> None:
+    def take(self, request: FuzzRequest, status: str, fault: str | None, seconds: float) -> None:
         self.statuses[status] += 1
+        if status.startswith("4"):
+            self.refusals.append(seconds)
         if fault is not None:
             body = request.body[:600].decode("utf-8", "replace")
             self.faults.append(f"#{request.number} {request.path}: {fault}\n    {body}")
@@ -29,18 +37,22 @@ class Verdict:
 
 async def fuzz(port: int, fuzzer: Fuzzer, numbers: range, concurrency: int = 24) -> Verdict:
     """Send these requests, `concurrency` at a time."""
+    return await send(port, map(fuzzer.request, numbers), concurrency)
+
+
+async def send(port: int, requests: Iterable[FuzzRequest], concurrency: int) -> Verdict:
     verdict = Verdict()
-    waiting = iter(numbers)
+    waiting = iter(requests)
 
     async def work() -> None:
-        for number in waiting:
-            request = fuzzer.request(number)
+        for request in waiting:
+            began = time.monotonic()
             try:
                 async with asyncio.timeout(ANSWER_SECONDS):
                     status, fault = await _exchange(port, request)
             except TimeoutError:
                 status, fault = "none", "no answer"
-            verdict.take(request, status, fault)
+            verdict.take(request, status, fault, time.monotonic() - began)
 
     await asyncio.gather(*(work() for _ in range(concurrency)))
     return verdict
@@ -57,15 +69,29 @@ async def _exchange(port: int, request: FuzzRequest) -> tuple[str, str | None]:
             return "left", None
         writer.write(message)
         await writer.drain()
-        return _judge(request, await reader.read())
+        return _judge(request, await _answer(request, reader))
     finally:
         writer.close()
         with contextlib.suppress(OSError):
             await writer.wait_closed()
 
 
+async def _answer(request: FuzzRequest, reader: asyncio.StreamReader) -> bytes:
+    """Until the server closes. A raw request may be half of one, or leave the connection open."""
+    if not isinstance(request, RawRequest):
+        return await reader.read()
+    found = b""
+    with contextlib.suppress(TimeoutError, ConnectionError):
+        async with asyncio.timeout(RAW_SECONDS):
+            while data := await reader.read(1 << 16):
+                found += data
+    return found
+
+
 def _judge(request: FuzzRequest, answer: bytes) -> tuple[str, str | None]:
     head, _, body = answer.partition(b"\r\n\r\n")
+    if isinstance(request, RawRequest) and not head:
+        return "none", None
     lines = head.decode("latin-1").split("\r\n")
     status = lines[0][9:12]  # behind "HTTP/1.1 "
     headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}

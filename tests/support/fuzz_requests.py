@@ -58,6 +58,13 @@ class FuzzRequest:
         ).encode()
 
 
+class RawRequest(FuzzRequest):
+    """`body`: all of it, head included. It may want more, and then has no answer coming."""
+
+    def head(self) -> bytes:
+        return b""
+
+
 class Fuzzer:
     """`max_tokens`: of most generations, so that an engine on a CPU keeps up."""
 

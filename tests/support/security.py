@@ -20,6 +20,18 @@ KEYS = ("canary-key-alpha-7f3a91d2", "canary-key-beta-5d20c4e8")
 OTHER_SECRET = "canary-cloud-secret-93be"
 """In the server's environment, and nobody's business."""
 SECRETS = (*KEYS, OTHER_SECRET)
+SECRET_NAMES = (
+    *("HF_TOKEN", "HF_HUB_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_ENDPOINT", "NVIDIA_API_KEY"),
+    *(
+        "OTEL_EXPORTER_OTLP_HEADERS",
+        "OTEL_EXPORTER_OTLP_TRACES_HEADERS",
+        "OTEL_AUTH",
+        "NGC_API_KEY",
+    ),
+    *("PYTHON_KEYRING_BACKEND", "PYTHONSTARTUP", "TORCH_TOKEN", "CUDA_KEY", "OMP_PASSWORD"),
+    *("TRITON_SECRET", "HTTPS_PROXY", "NOTIFY_SOCKET_KEY", "LD_PRELOAD_KEY", "NCCL_AUTH"),
+)
+"""Of variables that it stands in, some close to what children do get."""
 COMPLETIONS = "/v1/completions"
 CHAT = "/v1/chat/completions"
 BOMB = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
@@ -113,7 +125,8 @@ class Target:
 def target(*flags: str, **environment: str) -> Iterator[Target]:
     with tempfile.TemporaryDirectory(dir="/tmp", prefix="sec-") as name:
         secrets = {"OCTAVO_API_KEY": " ".join(KEYS), "AWS_SECRET_ACCESS_KEY": OTHER_SECRET}
-        own = {"TMPDIR": name, "HF_TOKEN": OTHER_SECRET, **secrets, **environment}
+        secrets |= dict.fromkeys(SECRET_NAMES, OTHER_SECRET)
+        own = {"TMPDIR": name, **secrets, **environment}
         flags = ("--device", "cpu", "--served-model-name", "demo", *flags)
         with serving(*flags, env=own) as server:
             yield Target(server, Path(name))

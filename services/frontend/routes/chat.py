@@ -78,7 +78,7 @@ async def _begin(
     logprobs = chat_logprobs(body)
     use = tool_use(body.tools, body.tool_choice, body.parallel_tool_calls)
     prompt = await chat_prompt(body, service, use.for_template())
-    plan = await chat_plan(body, use, prompt.ids, service)
+    plan = await chat_plan(body, use, prompt.ids, service, terms.tenant)
     asked = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
     sampling = sampling_params(
         body,

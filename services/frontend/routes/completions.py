@@ -64,7 +64,7 @@ async def _begin(
     prompts = await completion_prompts(body, service.tokenizer, service.model)
     echo_only = bool(body.echo) and body.max_tokens == 0
     asked = 1 if echo_only else body.max_tokens
-    grammar = await constraint_of(body, service)
+    grammar = await constraint_of(body, service, terms.tenant)
     jobs = [(prompt, _sampling(body, service, prompt, asked, grammar)) for prompt in prompts]
     if body.use_beam_search:
         return await beam_search(body, service, terms, receive).run(jobs)

@@ -22,6 +22,7 @@ from octavo.shared.grammar.compiling import GrammarError, vocabulary
 from octavo.shared.grammar.helper import HelperConfig
 from octavo.shared.grammar.matcher import Matcher
 from octavo.shared.grammar.spec import GrammarSpec
+from octavo.shared.log import frames
 from octavo.shared.messages import DropGrammar, GrammarReady, PrepareGrammar, ToWorker
 from octavo.shared.text.tokenizer import Tokenizer
 from octavo.shared.transport import Spoke
@@ -67,7 +68,7 @@ class Grammars:
             return
         error = compiled.exception()
         if error is not None and not isinstance(error, GrammarError | OctavoError):
-            log.error("a grammar could not be compiled", exc_info=error)
+            log.error("a grammar could not be compiled\n%s", frames(error))
         self._report(GrammarReady(rank=self._rank, number=number, failed=error is not None))
 
     def _vocabulary(self) -> LLTokenizer:

@@ -7,7 +7,6 @@ from typing import Any
 
 from octavo.shared.errors import ConfigError
 
-_PACKAGE = "octavo.services.worker.models"
 ARCHITECTURES = {
     "LlamaForCausalLM": "llama:LlamaForCausalLM",
     "MistralForCausalLM": "llama:LlamaForCausalLM",
@@ -76,4 +75,4 @@ def pooled_class(name: str) -> Any:
 
 def _load(place: str) -> Any:
     module, _, attribute = place.partition(":")
-    return getattr(importlib.import_module(f"{_PACKAGE}.{module}"), attribute)
+    return getattr(importlib.import_module(f"octavo.services.worker.models.{module}"), attribute)

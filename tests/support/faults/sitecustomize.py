@@ -7,7 +7,8 @@ row cannot be taken in; `illegal`: as `die`, but by a CUDA kernel that reads wha
 `ballast`: while a cursed row is computed, all of the GPU's memory is taken but 32 MiB. `numbers`:
 requests that ask for as many tokens as POISONS has are spoilt there: in hidden states, in the keys
 or values of their first block, or in their logits, from that many steps on. `scheduler`: a
-scheduler that has planned a step with a cursed row dies.
+scheduler that has planned a step with a cursed row dies. `warm-up`: the first step, which is that
+of the warm-up, goes on for a minute.
 """
 
 from __future__ import annotations
@@ -141,6 +142,11 @@ class Curse:
                 free, _ = torch.cuda.mem_get_info()
                 size = free - (32 << 20)
                 self._ballast = torch.empty(size, dtype=torch.uint8, device="cuda")
+        if FAULT == "warm-up" and self._step == 1:
+            print("warming up", file=sys.stderr, flush=True)
+            begun = time.monotonic()
+            while time.monotonic() < begun + 60:
+                torch.ones(1000, 1000) @ torch.ones(1000, 1000)
         if FAULT == "memory-once" and self._step == 10:
             raise torch.OutOfMemoryError("injected")
         if cursed and (FAULT == "memory" or (FAULT == "memory-1" and on_rank(1))):
