@@ -40,6 +40,7 @@ from front_process import FrontendProcess
 from bench import shapes
 from bench.results import ROOT, Record, add_json_option, record, save
 from octavo.services.client.load.streams import Target, Timing, raise_file_limit, stream
+from octavo.shared.process import Condition
 
 Found = dict[str, tuple[Record, list[float]]]
 Measuring = Callable[[str, int, argparse.Namespace], tuple[Record, list[float]]]
@@ -68,8 +69,8 @@ def our_frontend(interval_ms: float) -> Iterator[Server]:
             vocab = shapes.SHAPES["tiny"]["vocab_size"]
             child = FrontendProcess(folder, folder / "model", vocab)
             try:
+                child.tell(Condition("ready"))
                 child.wait_ready()
-                child.go()
                 yield Server(child.url, child.process.pid)
             finally:
                 child.close()

@@ -2,6 +2,9 @@
 
     python bench/startup.py [--model llama-3.1-8b] [--runs 3] [--json FILE] -- [flags of serve]
     python bench/startup.py --model demo -- --device cpu
+    python bench/startup.py --model DIR --restart
+
+With --restart a worker is killed then: seconds to /health, and what its successor's start took.
 
 A model is the name of a shape (bench/shapes.py, then with --load-format dummy), a folder
 (bench/random_weights.py fills one), or `demo`. The first run may compile kernels; to time that,
@@ -16,6 +19,7 @@ import argparse
 import contextlib
 import http.client
 import json
+import os
 import re
 import signal
 import socket
@@ -32,12 +36,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from bench.harness import model_folder
 from bench.results import Record, add_json_option, record, save
 from bench.shapes import SHAPES
+from octavo.services.supervisor.admin import ask, default_path
 
 PATIENCE = 600.0
 POLL_SECONDS = 0.01
 STOP_SECONDS = 30.0
-PHASE = re.compile(r"loading (\w[\w ]*?)(?: \d+ %)? \(")
+PHASE = re.compile(r"(?:loading|warming) (\w[\w ]*?)(?: \d+ %)? \(")
 READY = re.compile(r"Ready in ([\d.]+) s")
+STARTED = re.compile(r"worker-0 INFO (started in .*)")
 
 Line = tuple[float, str]
 """Seconds since the start, and what was printed."""
@@ -97,6 +103,18 @@ class Server:
             raise SystemExit(f"the first request failed: {data.decode(errors='replace')}")
         return self.elapsed()
 
+    def restart_worker(self) -> dict[str, Any]:
+        """Kill one; its weights come from the page cache."""
+        processes = ask(default_path(self.port), "status")["processes"]
+        (worker,) = (one["pid"] for one in processes if one["name"] == "worker-0")
+        began = self.elapsed()
+        os.kill(worker, signal.SIGKILL)
+        while _exchange(self.port, "GET", "/health")[0] == 200:
+            time.sleep(POLL_SECONDS)
+        healthy = self.wait_healthy() - began
+        started = [match[1] for _, text in self.lines if (match := STARTED.search(text))]
+        return {"restart_s": healthy, "restart": started[-1]}
+
     def stop(self) -> None:
         self._process.send_signal(signal.SIGTERM)
         try:
@@ -128,10 +146,11 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def start_once(flags: list[str]) -> dict[str, Any]:
+def start_once(flags: list[str], restart: bool) -> dict[str, Any]:
     server = Server(flags)
     try:
         healthy, token = server.wait_healthy(), server.wait_token()
+        again = server.restart_worker() if restart else {}
     finally:
         server.stop()
     return {
@@ -140,6 +159,7 @@ def start_once(flags: list[str]) -> dict[str, Any]:
         "own_s": own_seconds(server.lines),
         "phases": phases(server.lines),
         "lines": server.lines,
+        **again,
     }
 
 
@@ -161,9 +181,15 @@ def warm_page_cache(folder: Path) -> None:
 
 
 def records(runs: list[dict[str, Any]]) -> list[Record]:
-    names = {"startup_health": ("health_s", None), "startup_first_token": ("first_token_s", 13)}
+    names = {
+        "startup_health": ("health_s", None),
+        "startup_first_token": ("first_token_s", 13),
+        "startup_restart": ("restart_s", None),
+    }
     return [
-        record(name, row, "s", [run[field] for run in runs]) for name, (field, row) in names.items()
+        record(name, row, "s", [run[field] for run in runs])
+        for name, (field, row) in names.items()
+        if field in runs[0]
     ]
 
 
@@ -173,12 +199,15 @@ def main() -> None:
     )
     parser.add_argument("--model", default="llama-3.1-8b")
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--restart", action="store_true", help="kill a worker, and time that too")
     parser.add_argument("flags", nargs="*", help="of `octavo serve`, after --")
     add_json_option(parser)
     args = parser.parse_args()
     warm_page_cache(Path(args.model))
     with model_flags(args.model) as flags:
-        runs = [start_once([*flags, *args.flags]) for _ in range(args.runs)]
+        runs = [start_once([*flags, *args.flags], args.restart) for _ in range(args.runs)]
+    for run in runs:
+        print(run.get("restart", ""))
     save(args.json, records(runs), runs)
 
 

@@ -1,23 +1,25 @@
-"""The command `octavo`."""
+"""The command `octavo`.
+
+Nothing is imported here but what every Python has loaded or loads in a moment: a signal that comes
+early must find its handler.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import difflib
 import os
 import re
 import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from octavo.shared.arguments import without_keys
-from octavo.shared.errors import StartError
-from octavo.shared.log import setup_logging
 from octavo.shared.standard_streams import open_standard_streams
-from octavo.shared.version import VERSION
 
+UNFINISHED = 1
+"""As of a batch that is not all answered, of kernels that are not all compiled."""
 BAD_USAGE = 2
 ALL = "all"
 INTERRUPTED, READER_GONE = 130, 141
@@ -25,17 +27,22 @@ INTERRUPTED, READER_GONE = 130, 141
 Environ = Mapping[str, str]
 
 
-@dataclass(frozen=True)
-class Command:
-    """`arguments` and `summary` are its line in `octavo --help`."""
+class Command(NamedTuple):
+    """`arguments` and `summary` are its line in `octavo --help`. `told_to_stop`: the exit code
+    after a SIGTERM or SIGINT that comes before it sees to them itself; None: what they do usually.
+    """
 
     group: str
     arguments: str
     summary: str
     run: Callable[[list[str], Environ], int]
+    told_to_stop: int | None = None
 
 
 def main() -> None:
+    command = COMMANDS.get(sys.argv[1]) if len(sys.argv) > 1 else None
+    if command is not None and command.told_to_stop is not None:
+        _leave_when_told(command.told_to_stop)
     open_standard_streams()
     hide_keys(sys.argv[1:])
     sys.exit(run(sys.argv[1:], os.environ))
@@ -56,6 +63,8 @@ def run(argv: list[str], environ: Environ) -> int:
     """Run one command; returns the exit code."""
     first, rest = (argv[0], argv[1:]) if argv else ("", [])
     if first in ("--version", "version"):
+        from octavo.shared.version import VERSION
+
         print(f"octavo {VERSION}")
         return 0
     asked, _, page = first.partition("=")
@@ -73,13 +82,14 @@ def show_help(about: str, environ: Environ) -> int:
     if about in ("", ALL):
         print(usage(), end="")
         return explained(COMMANDS["serve"], [f"--help={about}"], environ) if about else 0
-    nearest = difflib.get_close_matches(about, COMMANDS, n=1)
-    return unknown(about) if nearest else explained(COMMANDS["serve"], [f"--help={about}"], environ)
+    if nearest_to(about):
+        return unknown(about)
+    return explained(COMMANDS["serve"], [f"--help={about}"], environ)
 
 
 def unknown(command: str) -> int:
     """Say what there is, and what may have been meant."""
-    nearest = difflib.get_close_matches(command, COMMANDS, n=1)
+    nearest = nearest_to(command)
     if command:
         hint = f"; did you mean {nearest[0]}?" if nearest else ""
         print(f"octavo: error: unknown command {command}{hint}\n", file=sys.stderr)
@@ -87,8 +97,17 @@ def unknown(command: str) -> int:
     return BAD_USAGE
 
 
+def nearest_to(command: str) -> list[str]:
+    """What may have been meant; empty: nothing there is."""
+    import difflib
+
+    return difflib.get_close_matches(command, COMMANDS, n=1)
+
+
 def explained(command: Command, argv: list[str], environ: Environ) -> int:
     """What is wrong with the user's settings or files is said in a line, not a traceback."""
+    from octavo.shared.errors import StartError
+
     try:
         return command.run(argv, environ)
     except StartError as error:
@@ -120,16 +139,16 @@ def usage() -> str:
 
 
 def serve(argv: list[str], environ: Environ) -> int:
-    """`octavo serve`: 0 stopped on request, 1 a bug, 2 bad settings, 70 a crash loop, 75 port or
-    GPU in use."""
+    """`octavo serve`: 0 stopped on request, 1 a bug, 2 bad settings or model, 70 a crash loop, 75
+    port or GPU in use."""
     started = time.monotonic()
     from octavo.services.supervisor import listener
     from octavo.services.supervisor.children import Spawner
     from octavo.services.supervisor.resolve import resolve
     from octavo.services.supervisor.settings import read_settings
     from octavo.services.supervisor.supervisor import supervise
+    from octavo.shared.log import setup_logging
 
-    _leave_when_told(0)
     settings = read_settings(argv, environ)
     setup_logging("supervisor", settings.log_level, settings.server.log_format)
     given = settings.server
@@ -154,15 +173,11 @@ def serve(argv: list[str], environ: Environ) -> int:
 def fill_kernel_cache(argv: list[str], environ: Environ) -> int:
     """`octavo compile`: 0 all is compiled, 1 it failed, 2 bad settings or no GPU."""
     from octavo.services.supervisor.children import Spawner
-    from octavo.services.supervisor.compile_kernels import (
-        INTERRUPTED,
-        compile_kernels,
-        without_weights,
-    )
+    from octavo.services.supervisor.compile_kernels import compile_kernels, without_weights
     from octavo.services.supervisor.resolve import resolve
     from octavo.services.supervisor.settings import read_settings
+    from octavo.shared.log import setup_logging
 
-    _leave_when_told(INTERRUPTED)
     settings = read_settings(argv, environ, "compile")
     setup_logging("compile", settings.log_level, settings.server.log_format)
     server, model = resolve(without_weights(settings.server), environ)
@@ -171,9 +186,8 @@ def fill_kernel_cache(argv: list[str], environ: Environ) -> int:
 
 def answer_batch(argv: list[str], environ: Environ) -> int:
     """`octavo run-batch`: 0 all answered, 1 not all, 2 bad settings or files, 75 output in use."""
-    from octavo.services.batch.command import INCOMPLETE, run_batch
+    from octavo.services.batch.command import run_batch
 
-    _leave_when_told(INCOMPLETE)
     return run_batch(argv, environ)
 
 
@@ -256,9 +270,9 @@ def _leave_when_told(code: int) -> None:
 SERVING, BEFORE, BESIDE = "Serve", "Before serving", "Beside a running server"
 OTHER = "This command line"
 COMMANDS = {
-    "serve": Command(SERVING, "[MODEL] [flags]", "serve a model over HTTP", serve),
+    "serve": Command(SERVING, "[MODEL] [flags]", "serve a model over HTTP", serve, 0),
     "run-batch": Command(
-        SERVING, "-i FILE -o FILE [MODEL]", "answer a file of requests", answer_batch
+        SERVING, "-i FILE -o FILE [MODEL]", "answer a file of requests", answer_batch, UNFINISHED
     ),
     "plan": Command(
         BEFORE, "[MODEL] [flags]", "what memory it takes, and whether it fits", plan_memory
@@ -271,7 +285,11 @@ COMMANDS = {
         BEFORE, "[MODEL] [flags]", "the effective configuration and its sources", check_config
     ),
     "compile": Command(
-        BEFORE, "[MODEL] [flags]", "compile the kernels that serving needs", fill_kernel_cache
+        BEFORE,
+        "[MODEL] [flags]",
+        "compile the kernels that serving needs",
+        fill_kernel_cache,
+        UNFINISHED,
     ),
     "admin": Command(BESIDE, "COMMAND", "ask a server of this machine and user", administer),
     "status": Command(BESIDE, "[--once]", "a live view of a server", show_status),

@@ -102,6 +102,8 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Seconds that requests in flight get to finish after SIGTERM."""
     hang_timeout: float = 30.0
     """Seconds without progress after which a process is killed, and started again."""
+    start_timeout: float = 600.0
+    """The same for a process that starts: loading and compiling may report nothing for long."""
     otlp_traces_endpoint: str | None = None
     max_queued_requests: int = 4096
     """Requests waiting or running, per server; above it 503."""

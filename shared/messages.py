@@ -391,9 +391,10 @@ class Outputs(Message):
 
 
 class EngineStats(Message):
-    """Sent to every frontend at least once a second: the evidence behind /health and /load.
+    """Sent to every frontend at least twice a second: the evidence behind /health and /load.
 
     `epoch`: the scheduler's; a new one knows of no requests. `degraded`: there are no workers now.
+    `stalled`: the step that runs takes far longer than it should.
     """
 
     step: int
@@ -403,6 +404,7 @@ class EngineStats(Message):
     blocks_total: int
     epoch: int = 0
     degraded: bool = False
+    stalled: bool = False
 
 
 class PageText(Message):

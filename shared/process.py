@@ -1,9 +1,10 @@
 """The child's side of the life between supervisor and process.
 
 A child inherits two pipes. On *control* it reads its `ProcessConfig` as one line of JSON, later
-"go" when all are ready, and news of the others ("lost workers"); end of file there means that the
-parent is gone. On *status* it writes one JSON line per event: loading(done, total), ready(info),
-alive (once a second, by the loop whose standstill would matter), trial, failed(exit_code, message).
+news of the others ("lost workers"); end of file there means that the parent is gone. On *status*
+it writes one JSON line per event: loading(done, total), ready(info), alive (once a second, by the
+loop whose standstill would matter), pulse (once a second until it is ready, by a thread: it may
+report nothing, but it runs), trial, failed(exit_code, message).
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ from octavo.shared.parent import die_with_parent
 
 ENGINE_GONE = signal.SIGUSR1
 """Supervisor to frontend, before SIGTERM: nobody will answer the requests in flight."""
-GO = b"go"
+STATE = b"state "
+"""Supervisor to frontend, at first and whenever it has changed; followed by JSON: a Condition."""
 LOST_WORKERS = b"lost workers"
 LOST_FRONTEND = b"lost "
 """Supervisor to scheduler; followed by the frontend's name."""
@@ -51,11 +53,22 @@ class Trial(msgspec.Struct):
     accused: list[bytes]
 
 
+class Condition(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the supervisor knows of scheduler and workers.
+
+    `state`: starting, loading or warming until they are ready for the first time, then ready, or
+    degraded while some are started again. `progress`: in words, how far that is.
+    """
+
+    state: str
+    progress: str = ""
+
+
 class Status(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One line on the status pipe."""
 
     state: str
-    """loading | ready | alive | trial | failed"""
+    """loading | ready | alive | pulse | trial | failed"""
     phase: str = ""
     """loading: what is going on ("weights", "graphs")."""
     done: int = 0
@@ -75,10 +88,11 @@ class Child:
         self._control = os.fdopen(control_fd, "rb", buffering=0)
         self._status = os.fdopen(status_fd, "wb", buffering=0)
         self.config = msgspec.json.decode(_read_line(self._control), type=ProcessConfig)
-        self._go = threading.Event()
         self._alive_due = 0.0
-        self.on_news: Callable[[bytes], None] = lambda line: None
-        """Called from a thread with each line after "go"."""
+        self._started = threading.Event()
+        self._news = threading.Lock()
+        self._early: list[bytes] = []
+        self._on_news = self._early.append
 
     def progress(self, phase: str, done: int, total: int, unit: str = "") -> None:
         self._report(Status(state="loading", phase=phase, done=done, total=total, unit=unit))
@@ -87,14 +101,20 @@ class Child:
         """Say ready. Start-up garbage is frozen out of the collector's sight first."""
         gc.collect()
         gc.freeze()
+        self._started.set()
         self._report(Status(state="ready", info=info))
 
     def alive(self) -> None:
         """Say that this process gets on; costs nothing when it was said lately."""
         now = time.monotonic()
-        if now >= self._alive_due and select.select([], [self._status], [], 0)[1]:
+        if now >= self._alive_due:
             self._alive_due = now + ALIVE_INTERVAL
-            self._report(Status(state="alive"))
+            self._mention("alive")
+
+    def _mention(self, state: str) -> None:
+        """What need not be said where nobody listens."""
+        if select.select([], [self._status], [], 0)[1]:
+            self._report(Status(state=state))
 
     def trial(self, trial: Trial) -> None:
         """Said before they run, so that it is known if they do not survive it."""
@@ -108,21 +128,27 @@ class Child:
         self._report(Status(state="failed", exit_code=code, message=message))
         return code
 
-    def wait_for_go(self) -> None:
-        """Block until the supervisor says that everything is ready."""
-        self._go.wait()
+    def hear(self, on_news: Callable[[bytes], None]) -> None:
+        """Have it called, mostly from a thread, with each line of news, those so far first."""
+        with self._news:
+            for line in self._early:
+                on_news(line)
+            self._on_news = on_news
 
     def watch_parent(self) -> None:
         """Die at once, whatever this process is doing, when the parent does."""
         threading.Thread(target=self._watch, name="parent-watch", daemon=True).start()
+        threading.Thread(target=self._pulse, name="pulse", daemon=True).start()
 
     def _watch(self) -> None:
         while line := _read_line(self._control):
-            if line == GO:
-                self._go.set()
-            else:
-                self.on_news(line)
+            with self._news:
+                self._on_news(line)
         os._exit(1)
+
+    def _pulse(self) -> None:
+        while not self._started.wait(ALIVE_INTERVAL):
+            self._mention("pulse")
 
     def _report(self, status: Status) -> None:
         try:

@@ -12,7 +12,8 @@ from octavo.services.batch.client import Address
 from octavo.services.batch.run import Watch
 from octavo.services.supervisor import listener as tcp
 from octavo.services.supervisor.children import Spawner
-from octavo.services.supervisor.group import Group, Plan, private_directory
+from octavo.services.supervisor.folder import private_directory
+from octavo.services.supervisor.group import Group, Plan
 from octavo.services.supervisor.progress import Progress
 from octavo.services.supervisor.signals import StopSignals
 from octavo.shared.config import ModelInfo, ServerConfig
@@ -57,10 +58,9 @@ def _watch(group: Group, signals: StopSignals) -> Watch:
 
 
 def _start(group: Group, plan: Plan, listener: socket.socket, signals: StopSignals) -> None:
+    tcp.listen(listener)
     group.start_engine(plan)
     for index in range(plan.server.frontends):
         group.start(plan.process("frontend", index), {"--listen-fd": listener.fileno()})
     with contextlib.closing(Progress()) as progress:
         group.wait_ready(progress, signals.raise_if_received)
-    tcp.listen(listener)
-    group.go()

@@ -1,4 +1,4 @@
-"""Entry of a frontend process: load, connect, say ready, wait for go, serve, stop."""
+"""Entry of a frontend process: load, connect, serve; ready when the engine is; stop."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import contextlib
 import os
 import signal
 import socket
-import threading
 from pathlib import Path
 
+import msgspec
 import uvloop
 
 from octavo.services.frontend.app import create_app
@@ -24,16 +24,26 @@ from octavo.services.frontend.server import Ending, create_server, serve
 from octavo.services.frontend.service import Service
 from octavo.services.frontend.template_renderer import TemplateRenderer
 from octavo.services.frontend.tracing import Tracer
+from octavo.shared.awake import AwakeClock
 from octavo.shared.config import FRONTEND_SOCKET, ProcessConfig
 from octavo.shared.grammar.helper import HelperConfig
 from octavo.shared.messages import ToFrontend, ToScheduler
-from octavo.shared.process import ALIVE_INTERVAL, ENGINE_GONE, RETIRE, Child, run_child
+from octavo.shared.process import (
+    ALIVE_INTERVAL,
+    ENGINE_GONE,
+    RETIRE,
+    STATE,
+    Child,
+    Condition,
+    run_child,
+)
 from octavo.shared.text.template_job import TemplateConfig, most_chars
 from octavo.shared.text.tokenizer import Tokenizer
 from octavo.shared.transport import AsyncSpoke
 
 RESTART_SECONDS = 30.0
 """In which a scheduler that hung is back."""
+LOOK_INTERVAL = 0.01
 
 
 def main(child: Child) -> None:
@@ -55,40 +65,37 @@ async def _run(
     retire = asyncio.Event()
     loop.add_signal_handler(RETIRE, retire.set)
     spoke = _connect(child.config)
-    engine = EngineClient(spoke, dead_seconds=child.config.server.hang_timeout + RESTART_SECONDS)
+    dead_seconds = child.config.server.hang_timeout + RESTART_SECONDS
+    engine = EngineClient(spoke, dead_seconds=dead_seconds, awake=AwakeClock())
     engine.tracer = _tracer(child.config)
+    _follow(child, engine)
     # What is in flight cannot finish any more: it ends at once, with an error.
     loop.add_signal_handler(ENGINE_GONE, engine.close, "The engine has stopped.")
     # A broken line to the scheduler must not go unnoticed: it ends the server.
     listening = asyncio.create_task(engine.run())
     listening.add_done_callback(lambda task: stop.set())
+    pulse = asyncio.create_task(_pulse(child))
     templates = _templates(child.config, tokenizer)
     if child.config.model.pooling is None:
         await templates.start()
-    child.ready()
-    pulse = asyncio.create_task(_pulse(child))
-    await _first_of(stop, _when_told_to_go(child))
-    # The engine reports every second: the first client should not find it unseen.
-    await _first_of(stop, engine.seen, timeout=HEALTHY_SECONDS)
-    if not stop.is_set():
-        server, model = child.config.server, child.config.model
-        grammars = GrammarCompiler.of(HelperConfig.of(server.engine, model))
-        parsers = Parsers.of(
-            server.tool_call_parser, server.reasoning_parser, tokenizer.chat_template or ""
-        )
-        several = server.frontends > 1
-        peers = Peers(child.config.path if several else None, child.config.index)
-        keys = KeyRing.of(server)
-        watching = asyncio.create_task(keys.watch())
-        service = Service(server, model, tokenizer, engine, grammars, templates, parsers)
-        app = create_app(service, peers, keys)
-        uvicorn_server = create_server(app)
-        sockets = [listener, *peers.listeners()]
-        ending = Ending(stop, retire, server.shutdown_timeout)
-        async with metrics_port(service, metrics) as beside:
-            await serve(uvicorn_server, sockets, engine, ending, beside)
-        watching.cancel()
-        await grammars.close()
+    server, model = child.config.server, child.config.model
+    grammars = GrammarCompiler.of(HelperConfig.of(server.engine, model))
+    parsers = Parsers.of(
+        server.tool_call_parser, server.reasoning_parser, tokenizer.chat_template or ""
+    )
+    peers = Peers(child.config.path if server.frontends > 1 else None, child.config.index)
+    keys = KeyRing.of(server)
+    watching = asyncio.create_task(keys.watch())
+    service = Service(server, model, tokenizer, engine, grammars, templates, parsers)
+    uvicorn_server = create_server(create_app(service, peers, keys))
+    sockets = [listener, *peers.listeners()]
+    opening = asyncio.create_task(_open(child, engine))
+    ending = Ending(stop, retire, server.shutdown_timeout)
+    async with metrics_port(service, metrics) as beside:
+        await serve(uvicorn_server, sockets, engine, ending, beside)
+    opening.cancel()
+    watching.cancel()
+    await grammars.close()
     await templates.close()
     await _end(listening)
     pulse.cancel()
@@ -125,27 +132,30 @@ def _connect(config: ProcessConfig) -> AsyncSpoke[ToScheduler, ToFrontend]:
     return AsyncSpoke(config.path, FRONTEND_SOCKET, config.peer.encode(), ToFrontend)
 
 
-def _when_told_to_go(child: Child) -> asyncio.Event:
-    """An event that is set when the supervisor says go."""
+def _follow(child: Child, engine: EngineClient) -> None:
+    """Keep `engine.told` as the supervisor tells it; until then the server starts."""
+    engine.told = Condition("starting")
     loop = asyncio.get_running_loop()
-    told = asyncio.Event()
 
-    def wait() -> None:
-        child.wait_for_go()
-        with contextlib.suppress(RuntimeError):  # the loop is closed: stopped before go
-            loop.call_soon_threadsafe(told.set)
+    def note(line: bytes) -> None:
+        engine.told = msgspec.json.decode(line.removeprefix(STATE), type=Condition)
 
-    # A daemon thread: an executor's would keep a process alive that is told to stop first.
-    threading.Thread(target=wait, name="wait-for-go", daemon=True).start()
-    return told
+    def hear(line: bytes) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(note, line)
+
+    child.hear(hear)
 
 
-async def _first_of(*events: asyncio.Event, timeout: float | None = None) -> None:
-    """Return when any of the events is set, or after `timeout` seconds."""
-    waits = [asyncio.create_task(event.wait()) for event in events]
-    await asyncio.wait(waits, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-    for wait in waits:
-        wait.cancel()
+async def _open(child: Child, engine: EngineClient) -> None:
+    """Say ready once requests are taken, and the engine has been seen: the first must not fail."""
+    while not engine.open:
+        await asyncio.sleep(LOOK_INTERVAL)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(HEALTHY_SECONDS):
+            while not (engine.state == "ready" or engine.told.state == "degraded"):
+                await asyncio.sleep(LOOK_INTERVAL)
+    child.ready()
 
 
 async def _end(listening: asyncio.Task[None]) -> None:

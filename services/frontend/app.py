@@ -26,6 +26,7 @@ from octavo.services.frontend.edge import (
 from octavo.services.frontend.http_counts import CountingLayer
 from octavo.services.frontend.inbox import ClientGone
 from octavo.services.frontend.live.feed import LiveFeed
+from octavo.services.frontend.opening import OpeningLayer
 from octavo.services.frontend.peers import Peers
 from octavo.services.frontend.pooling.replies import (
     ClassificationList,
@@ -164,7 +165,7 @@ SERVED = (
     ServedRoute("/v1/models/{model:path}", retrieve_model, "One model", response=ModelCard),
     ServedRoute("/tokenize", tokenize, "A text's token ids", POST, TokenizeRequest, Tokens),
     ServedRoute("/detokenize", detokenize, "Ids' text", POST, DetokenizeRequest, Detokenized),
-    ServedRoute("/health", health, "Whether the engine works"),
+    ServedRoute("/health", health, "Whether requests make progress"),
     ServedRoute("/health/live", live, "Whether this process answers", response=State),
     ServedRoute("/health/ready", ready, "As /health, with the state's name", response=State),
     ServedRoute("/ping", health, "The same", ("GET", "POST")),
@@ -200,6 +201,7 @@ def create_app(
     app.state.replays = replays = Replays(peers.index)
     silence = service.config.sse_keep_alive_interval
     app.state.keys = keys = keys or KeyRing.of(service.config)
-    edge = Edge(ResumeLayer(app, replays, peers, silence), keys)
+    resumed = ResumeLayer(app, replays, peers, silence)
+    edge = Edge(OpeningLayer(resumed, service.engine), keys)
     access.enable(service.config.access_log)
     return CountingLayer(edge, service.engine.http, [one.path for one in SERVED])

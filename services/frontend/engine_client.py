@@ -39,17 +39,22 @@ from octavo.shared.messages import (
     pack,
 )
 from octavo.shared.pooling import PoolingParams
+from octavo.shared.process import Condition
 from octavo.shared.sampling import SamplingParams
 
 log = logging.getLogger(__name__)
 
+QUIET_SECONDS = 1.75
+"""The scheduler reports twice a second; silent for longer than this, it makes no progress."""
 HEALTHY_SECONDS = 5.0
-"""The scheduler reports every second; silent for longer than this, the engine is not healthy."""
+"""Silent for longer than this, it gets no new requests."""
 DEAD_SECONDS = 60.0
-"""Silent for longer than this, it is dead and its requests end."""
+"""Silent for longer than this, with nobody at work on it, it is dead and its requests end."""
 GRACE_SECONDS = 1.0
 """How long after its deadline a request ends without the engine's word."""
 HELLO_INTERVAL = 1.0
+CHECKS_PER_HELLO = 2
+STARTING = frozenset({"starting", "loading", "warming"})
 METRICS_TIMEOUT = 2.0
 NOTHING_SAMPLED = SamplingParams(temperature=0.0, max_tokens=1)
 """What a request that pools says of sampling."""
@@ -68,9 +73,12 @@ class EngineClient:
         spoke: SpokeLike,
         clock: Callable[[], float] = time.monotonic,
         dead_seconds: float = DEAD_SECONDS,
+        awake: Callable[[], float] | None = None,
     ) -> None:
+        """`awake`: by which the engine's silence is measured, if not by `clock`."""
         self._spoke = spoke
         self._clock = clock
+        self._awake = awake or clock
         self._dead_seconds = dead_seconds
         self._epoch: int | None = None
         self._live: dict[bytes, Stream] = {}
@@ -83,27 +91,39 @@ class EngineClient:
         self.http = HttpCounter()
         self.stats: EngineStats | None = None
         self.closing = self._closed = False
-        self.seen = asyncio.Event()
-        """Set once the engine has reported for the first time."""
+        self.told = Condition("ready")
+        """What the supervisor says of scheduler and workers."""
+
+    @property
+    def open(self) -> bool:
+        """Whether the engine is ready, or has been."""
+        return self.told.state not in STARTING
 
     @property
     def healthy(self) -> bool:
-        """Whether the engine has given a sign of progress lately, and we are not stopping."""
-        return not self.closing and self._silence() <= HEALTHY_SECONDS
-
-    @property
-    def serving(self) -> bool:
-        """Whether requests are worked on now: not while the workers are away."""
-        return self.healthy and self.stats is not None and not self.stats.degraded
+        """Whether new requests are taken: also while the supervisor mends the engine."""
+        if self.closing or not self.open:
+            return False
+        return self.told.state == "degraded" or self._silence() <= HEALTHY_SECONDS
 
     @property
     def state(self) -> str:
-        """draining, engine_dead, degraded or ready."""
+        """starting, loading, warming, ready, degraded or draining."""
         if self.closing:
             return "draining"
-        if not self.healthy:
-            return "engine_dead"
-        return "ready" if self.serving else "degraded"
+        if not self.open:
+            return self.told.state
+        return "degraded" if self.trouble else "ready"
+
+    @property
+    def trouble(self) -> str:
+        """Why requests are not worked on now; empty: they are."""
+        stats = self.stats
+        if self.told.state == "degraded" or (stats is not None and stats.degraded):
+            return "Processes of the engine are being started again."
+        if stats is None or self._silence() > QUIET_SECONDS:
+            return "The scheduler gives no sign of progress."
+        return "A step takes far longer than it should." if stats.stalled else ""
 
     @property
     def num_live(self) -> int:
@@ -190,7 +210,7 @@ class EngineClient:
         if self._closed or (self.closing and not goes_on):
             raise EngineDead("The server is shutting down.")
         if not (self.healthy or goes_on):
-            raise EngineDead("The engine is not running.")
+            raise EngineDead("The engine is not running.", code=None if self.open else self.state)
         inbox = Inbox([submit.request_id for submit in submits])
         for stream, submit in zip(inbox.streams, submits, strict=True):
             stream.submit, stream.traceparent = submit, traceparent
@@ -217,6 +237,8 @@ class EngineClient:
 
     async def page(self, page: Literal["metrics", "snapshot"]) -> bytes:
         """What the scheduler shows operators. Raises EngineDead after a timeout."""
+        if not self.open:
+            raise EngineDead("The server is not ready yet.", code=self.state)
         self._num_queries += 1
         query = self._num_queries
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
@@ -264,8 +286,7 @@ class EngineClient:
 
     def _note(self, stats: EngineStats) -> None:
         self.stats = stats
-        self._last_seen = self._clock()
-        self.seen.set()
+        self._last_seen = self._awake()
         if self._epoch is not None and stats.epoch != self._epoch:
             self.http.start_over()
             self._resubmit()
@@ -285,10 +306,15 @@ class EngineClient:
         while True:
             await self._spoke.send(Hello())
             await self._tell_counts()
-            await asyncio.sleep(HELLO_INTERVAL)
-            self.end_overdue()
-            if self._live and self._silence() > self._dead_seconds:
-                self._fail_all("The engine has stopped answering.")
+            for _ in range(CHECKS_PER_HELLO):  # also to keep the clock that counts our own turns
+                await asyncio.sleep(HELLO_INTERVAL / CHECKS_PER_HELLO)
+                self._check()
+
+    def _check(self) -> None:
+        self.end_overdue()
+        silence = self._silence()
+        if self._live and silence > self._dead_seconds and self.told.state != "degraded":
+            self._fail_all("The engine has stopped answering.")
 
     def end_overdue(self) -> None:
         """End what should have ended, which the engine would have said if it could."""
@@ -311,7 +337,7 @@ class EngineClient:
         self.flush()
 
     def _silence(self) -> float:
-        return float("inf") if self._last_seen is None else self._clock() - self._last_seen
+        return float("inf") if self._last_seen is None else self._awake() - self._last_seen
 
     def _post(self, sending: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(sending)

@@ -221,4 +221,10 @@ class Load(Reply, kw_only=True):
 
 class State(Reply, kw_only=True):
     state: str
-    """ready, degraded, draining or engine_dead."""
+    """starting, loading, warming, ready, degraded or draining."""
+    progress: str | UnsetType = UNSET
+    """Of what is being loaded, in words."""
+
+
+class NotReady(State, kw_only=True):
+    error: ErrorBody

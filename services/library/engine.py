@@ -11,7 +11,8 @@ from typing import Any
 import zmq
 
 from octavo.services.supervisor.children import Command, Spawner, python_module
-from octavo.services.supervisor.group import ChildDied, Group, Plan, private_directory
+from octavo.services.supervisor.folder import private_directory
+from octavo.services.supervisor.group import ChildDied, Group, Plan
 from octavo.services.supervisor.progress import Progress
 from octavo.shared.config import FRONTEND_SOCKET, ModelInfo, ServerConfig
 from octavo.shared.errors import EngineDead
@@ -52,7 +53,6 @@ class Engine:
             progress = Progress()
             with contextlib.closing(progress):
                 self.facts = self._group.wait_ready(progress)
-            self._group.go()
             self._spoke: Spoke[ToScheduler, ToFrontend] = Spoke(
                 directory, FRONTEND_SOCKET, PEER, ToFrontend
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import queue
+from collections.abc import Iterator
 
 import msgspec
 import zmq
@@ -12,6 +13,7 @@ import zmq
 from octavo.services.scheduler.cache_facts import cache_facts
 from octavo.services.scheduler.engine import Engine
 from octavo.services.scheduler.limits import Limits
+from octavo.services.scheduler.lobby import STATS_INTERVAL, Lobby
 from octavo.services.scheduler.scheduler import Scheduler
 from octavo.services.scheduler.wakeups import Wakeups
 from octavo.services.scheduler.worker_group import Joined, WorkerGroup
@@ -23,73 +25,108 @@ from octavo.shared.transport import Hub
 LINGER_MS = 1000
 
 
+class News:
+    """Lines from the supervisor, taken by the main thread."""
+
+    def __init__(self, wakeups: Wakeups) -> None:
+        self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._wakeups = wakeups
+
+    def hear(self, line: bytes) -> None:
+        """From any thread."""
+        self._lines.put(line)
+        self._wakeups.wake()
+
+    def take(self) -> Iterator[bytes]:
+        while not self._lines.empty():
+            yield self._lines.get()
+
+
 def main(child: Child) -> None:
     """Wait for the workers, serve until SIGTERM, pass the stop on."""
     config = child.config
     wakeups = Wakeups()
     wakeups.install()
+    news = News(wakeups)
+    child.hear(news.hear)
     frontends: Hub[ToFrontend, ToScheduler] = Hub(config.path, FRONTEND_SOCKET, ToScheduler)
     workers: Hub[ToWorker, FromWorker] = Hub(config.path, WORKER_SOCKET, FromWorker)
     group = WorkerGroup(workers, config.server.engine.tensor_parallel_size)
+    lobby = Lobby(frontends, config.server.max_queued_requests, config.epoch)
     wakeups.watch(workers.socket)
-    if (joined := _joined(group, wakeups)) is not None:
-        wakeups.watch(frontends.socket)
-        _serve(child, joined, frontends, group, wakeups)
+    wakeups.watch(frontends.socket)
+    early: list[bytes] = []
+    if (joined := _joined(child, group, lobby, wakeups, news, early)) is not None:
+        engine = _engine(child, joined, lobby, group)
+        for line in early:
+            _tell(engine, line)
+        _serve(child, engine, wakeups, news)
     group.stop()
     workers.socket.close(linger=LINGER_MS)
     frontends.socket.close(linger=LINGER_MS)
     zmq.Context.instance().term()
 
 
-def _joined(group: WorkerGroup, wakeups: Wakeups) -> Joined | None:
-    """Wait for the workers; None: we are to stop. What they answer to another is passed over."""
+def _joined(
+    child: Child,
+    group: WorkerGroup,
+    lobby: Lobby,
+    wakeups: Wakeups,
+    news: News,
+    early: list[bytes],
+) -> Joined | None:
+    """Wait for the workers; None: we are to stop. What they answer to another is passed over.
+
+    `early`: gets the news that the engine must hear of.
+    """
     while not wakeups.stopping:
+        for line in news.take():
+            if line == LOST_WORKERS:
+                group.lost()
+            else:
+                early.append(line)
         while (message := group.receive()) is not None:
             if isinstance(message, Joined):
                 return message
-        wakeups.wait(None)
+        lobby.wait()
+        child.alive()
+        wakeups.wait(STATS_INTERVAL)
     return None
 
 
-def _serve(
-    child: Child,
-    joined: Joined,
-    frontends: Hub[ToFrontend, ToScheduler],
-    group: WorkerGroup,
-    wakeups: Wakeups,
-) -> None:
-    engine_config = child.config.server.engine
-    limits = Limits.of(child.config, joined.num_blocks)
+def _engine(child: Child, joined: Joined, lobby: Lobby, group: WorkerGroup) -> Engine:
+    """Say ready, now that it is known what there is."""
+    config = child.config
+    limits = Limits.of(config, joined.num_blocks)
     scheduler = Scheduler(
         limits,
-        fingerprint(engine_config),
-        model_name(child.config),
-        epoch=child.config.epoch,
-        cache_facts=cache_facts(child.config),
-        accused=child.config.accused,
+        fingerprint(config.server.engine),
+        model_name(config),
+        epoch=config.epoch,
+        cache_facts=cache_facts(config),
+        accused=config.accused,
         on_trial=child.trial,
+        started=lobby.opened,
     )
-    engine = Engine(scheduler, frontends, group)
+    engine = Engine(scheduler, lobby, group, hang_timeout=config.server.hang_timeout)
     scheduler.metrics.own.start_seconds = joined.phases
-    engine.restarts(child.config.restarts)
-    news: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-
-    def on_news(line: bytes) -> None:
-        news.put(line)
-        wakeups.wake()
-
-    child.on_news = on_news
+    engine.restarts(config.restarts)
     child.ready(
         num_blocks=limits.num_blocks,
         kv_tokens=limits.kv_tokens,
         block_size=limits.block_size,
         max_concurrency=round(limits.kv_tokens / limits.max_model_len, 2),
     )
+    return engine
+
+
+def _serve(child: Child, engine: Engine, wakeups: Wakeups, news: News) -> None:
     while not wakeups.stopping:
-        while not news.empty():
-            _tell(engine, news.get())
+        for line in news.take():
+            _tell(engine, line)
         wakeups.wait(engine.turn())
-        child.alive()
+        if engine.gets_on:
+            child.alive()
 
 
 def _tell(engine: Engine, line: bytes) -> None:

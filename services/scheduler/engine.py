@@ -7,7 +7,9 @@ import math
 import time
 from collections.abc import Callable
 
+from octavo.services.scheduler.lobby import STATS_INTERVAL
 from octavo.services.scheduler.scheduler import Scheduler
+from octavo.services.scheduler.stall import Stall
 from octavo.services.scheduler.worker_group import Joined, WorkerGroup
 from octavo.shared.laps import Laps
 from octavo.shared.messages import (
@@ -31,8 +33,8 @@ log = logging.getLogger(__name__)
 
 MAX_STEPS_IN_FLIGHT = 2
 """One runs, the next waits behind it: the device never waits for us."""
-STATS_INTERVAL = 1.0
-"""Seconds."""
+HANG_TIMEOUT = 30.0
+"""Seconds, as in ServerConfig."""
 MESSAGES_PER_TURN = 64
 """A flood of submissions must not keep the workers waiting for their next plan."""
 
@@ -46,14 +48,23 @@ class Engine:
         frontends: HubLike[ToFrontend, ToScheduler],
         workers: WorkerGroup,
         clock: Callable[[], float] = time.monotonic,
+        hang_timeout: float = HANG_TIMEOUT,
     ) -> None:
         self._scheduler = scheduler
         self._frontends = frontends
         self._workers = workers
         self._clock = clock
         self._known: set[bytes] = set()
+        self._lost: set[bytes] = set()
+        """Frontends that have ended; something of theirs may still be in the socket."""
+        self._stall = Stall(hang_timeout, clock)
         self._stats_due = clock()
-        self._was_idle = True
+        self._was = (True, False)
+
+    @property
+    def gets_on(self) -> bool:
+        """False: a step's result has been due for so long that it must have been lost here."""
+        return not self._stall.stuck
 
     def turn(self) -> float:
         """Everything that can be done now; returns how many seconds the engine may sleep."""
@@ -76,7 +87,8 @@ class Engine:
         for _ in range(MESSAGES_PER_TURN):
             if (item := self._frontends.receive()) is None:
                 return False
-            self._handle(*item)
+            if item[0] not in self._lost:
+                self._handle(*item)
         return True
 
     def _handle(self, peer: bytes, message: ToScheduler) -> None:
@@ -112,6 +124,7 @@ class Engine:
         """It has ended: nobody waits for its requests."""
         while self._receive():  # its last words
             pass
+        self._lost.add(peer)
         self._known.discard(peer)
         self._scheduler.abort_all(peer)
         self._scheduler.metrics.http.leave(peer)
@@ -162,16 +175,21 @@ class Engine:
             self._frontends.send(peer, message)
 
     def _heartbeat(self) -> float:
-        """EngineStats when due, and when work begins or ends; returns seconds to the next."""
+        """EngineStats when due, and when work or progress begins or ends; returns seconds to the
+        next."""
+        running = self._scheduler.oldest if self._workers.present else None
+        self._stall.look(running, self._scheduler.durations)
         stats = self._stats()
-        idle = not (stats.running or stats.waiting)
-        now = self._clock()
-        if now >= self._stats_due or idle != self._was_idle:
+        now, state = self._clock(), (not (stats.running or stats.waiting), stats.stalled)
+        if now >= self._stats_due or state != self._was:
             for peer in self._known:
                 self._frontends.send(peer, stats)
-            self._was_idle = idle
+            self._was = state
             self._stats_due = now + STATS_INTERVAL
-        return self._stats_due - now
+        left = self._stall.left or 0.0
+        return min(self._stats_due - now, left) if left > 0 else self._stats_due - now
 
     def _stats(self) -> EngineStats:
-        return self._scheduler.stats(degraded=not self._workers.present)
+        return self._scheduler.stats(
+            degraded=not self._workers.present, stalled=self._stall.stalled
+        )

@@ -24,6 +24,7 @@ from octavo.services.scheduler.planner import Planner
 from octavo.services.scheduler.quotas import Refusal
 from octavo.services.scheduler.request import Request
 from octavo.services.scheduler.snapshot import snapshot
+from octavo.services.scheduler.stall import Durations
 from octavo.services.scheduler.step import Flight
 from octavo.services.scheduler.update import Updater
 from octavo.shared.messages import (
@@ -57,7 +58,9 @@ class Scheduler:
         cache_facts: Mapping[str, str] = MappingProxyType({}),
         accused: Collection[bytes] = (),
         on_trial: Callable[[Trial], None] = lambda trial: None,
+        started: float | None = None,
     ) -> None:
+        """`started`: when this process began to take requests, if not now."""
         self._epoch = epoch
         self._limits = limits
         self._metrics = Metrics(model_name, limits, epoch, cache_facts)
@@ -71,9 +74,15 @@ class Scheduler:
         self._serial = 0
         self._began = 0.0
         """When the oldest plan that is on its way began to run."""
-        self._started = clock()
+        self._started = clock() if started is None else started
         self._compilations = 0
         """Of these workers, as they last said."""
+        self.durations = Durations()
+
+    @property
+    def oldest(self) -> Flight | None:
+        """The plan that runs now."""
+        return self._life.flights[0] if self._life.flights else None
 
     @property
     def num_in_flight(self) -> int:
@@ -122,9 +131,9 @@ class Scheduler:
             life.enqueue(request, submit.tenant, anew=not submit.goes_on)
 
     def _full(self, submit: Submit) -> str | None:
-        """Which bound a new request is over; one that was begun elsewhere is over none."""
+        """Which bound a new request is over; one that an earlier scheduler took in is over none."""
         life, limits = self._life, self._limits
-        if submit.output_ids:
+        if submit.arrival_time < self._started:
             return None
         if len(life.requests) >= limits.max_queued_requests:
             return "max_num_queued_reqs"
@@ -241,6 +250,7 @@ class Scheduler:
     def _time(self, flight: Flight, seconds: float) -> None:
         """What a step took is what the next ones are expected to."""
         self._pace.observe(flight, seconds)
+        self.durations.observe(flight, seconds)
         self._life.rations.cost.observe(len(flight.slots), flight.prompts, seconds)
         if flight.bound < math.inf:
             self._life.rations.settle(seconds, flight.bound)
@@ -251,7 +261,7 @@ class Scheduler:
         """What has been filed for the frontends since the last call, one Outputs each."""
         return self._life.outbox.take()
 
-    def stats(self, degraded: bool = False) -> EngineStats:
+    def stats(self, degraded: bool = False, stalled: bool = False) -> EngineStats:
         pool = self._life.kv.pool
         return EngineStats(
             step=self._planner.step,
@@ -261,6 +271,7 @@ class Scheduler:
             blocks_total=pool.num_blocks,
             epoch=self._epoch,
             degraded=degraded,
+            stalled=stalled,
         )
 
     def metrics_text(self) -> bytes:

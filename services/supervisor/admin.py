@@ -12,6 +12,7 @@ import os
 import socket
 import stat
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from octavo.shared.errors import ConfigError
 log = logging.getLogger(__name__)
 
 PATIENCE = 0.2
-"""Seconds that a client gets to say what it wants: the supervisor waits for it."""
+"""Seconds that a client gets in all to say what it wants: the supervisor waits for it."""
 ANSWER_PATIENCE = 5.0
 LONGEST = 4096
 ROOT = 0
@@ -73,8 +74,9 @@ class AdminSocket:
             while True:
                 connection, _ = self._listener.accept()
                 with connection, contextlib.suppress(OSError):
+                    answer = self._answer(_read_line(connection))
                     connection.settimeout(PATIENCE)
-                    connection.sendall(msgspec.json.encode(self._answer(_read_line(connection))))
+                    connection.sendall(msgspec.json.encode(answer))
 
     def _answer(self, line: bytes) -> dict[str, Any]:
         try:
@@ -113,8 +115,10 @@ def is_believed(owner: int, folder_mode: int, caller: int) -> bool:
 
 
 def _read_line(connection: socket.socket) -> bytes:
-    line = b""
+    """Raises TimeoutError, however slowly it comes."""
+    line, deadline = b"", time.monotonic() + PATIENCE
     while not line.endswith(b"\n") and len(line) < LONGEST:
+        connection.settimeout(max(deadline - time.monotonic(), 0.001))
         if not (part := connection.recv(LONGEST)):
             break
         line += part

@@ -33,6 +33,7 @@ SERVER: Ranges = {
     "sse_keep_alive_interval": (0.1, 3600),
     "shutdown_timeout": (0, 86400),
     "hang_timeout": (3, 86400),
+    "start_timeout": (3, 86400),
     "max_queued_requests": (1, 10**9),
     "max_queued_tokens": (1, 10**12),
 }

@@ -5,7 +5,6 @@ The child's side, and what travels on the pipes, is in `octavo.shared.process`.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import re
@@ -48,6 +47,9 @@ RANKS_MEET_ON = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME")
 """Ranks are on one host: how they find each other needs no network."""
 READ_SIZE = 1 << 16
 NONE: Mapping[str, int] = MappingProxyType({})
+START_FACTOR = 4
+"""A process that starts may give no pulse for this many times --hang-timeout: imports and drivers
+hold up its threads."""
 
 
 def python_module(role: str) -> list[str]:
@@ -143,22 +145,34 @@ class ChildProcess:
         self.name = f"{config.role}-{config.index}"
         self.index = config.index
         self.process = process
-        self.started = self._heard = time.monotonic()
+        self.started = self._heard = self._moved = time.monotonic()
+        self.ready_at: float | None = None
         self.doomed = False
         """It is to die: its end is no accident."""
         self.info: dict[str, Any] | None = None
         """What it said with "ready"; None before."""
         self.status_fd = status_fd
         self._control_fd = control_fd
+        self._untold = bytearray()
         self._unread = b""
         os.set_blocking(status_fd, False)
+        os.set_blocking(control_fd, False)
 
     def tell(self, line: bytes) -> None:
         """Write a line on the control pipe. A dead child's status pipe says that it is dead."""
-        with contextlib.suppress(BrokenPipeError):
-            view = memoryview(line + b"\n")
-            while view:
-                view = view[os.write(self._control_fd, view) :]
+        self._untold += line + b"\n"
+        self.flush()
+
+    def flush(self) -> bool:
+        """Write as much as it takes now: a child that hangs reads nothing. Whether some is left."""
+        try:
+            while self._untold:
+                del self._untold[: os.write(self._control_fd, self._untold)]
+        except BlockingIOError:
+            return True
+        except BrokenPipeError:
+            self._untold.clear()
+        return False
 
     def read_status(self) -> list[Status] | None:
         """The status lines that have arrived; None once the pipe has ended."""
@@ -170,7 +184,10 @@ class ChildProcess:
             return None
         self._heard = time.monotonic()
         *lines, self._unread = (self._unread + data).split(b"\n")
-        return [status for line in lines if (status := self._decode(line))]
+        found = [status for line in lines if (status := self._decode(line))]
+        if any(status.state != "pulse" for status in found):
+            self._moved = self._heard
+        return found
 
     def _decode(self, line: bytes) -> Status | None:
         try:
@@ -185,9 +202,36 @@ class ChildProcess:
             return "ending"
         return "starting" if self.info is None else "ready"
 
+    def is_ready(self, info: dict[str, Any]) -> None:
+        """It has said so."""
+        self.info, self.ready_at = info, time.monotonic()
+
+    @property
+    def serves(self) -> bool:
+        return self.info is not None and not self.doomed
+
     def silence(self, now: float) -> float:
-        """Seconds since the last sign of life; none is due of a child that is not ready yet."""
-        return now - self._heard if self.info is not None else 0.0
+        """Seconds since the last sign of life."""
+        return now - self._heard
+
+    def standstill(self, now: float) -> float:
+        """Seconds since the last sign of progress."""
+        return now - self._moved
+
+    def lateness(self, now: float, hang: float, start: float) -> float:
+        """How much of the time in which it has to show progress has passed; 1: all of it.
+
+        One that is ready has `hang` seconds. One that starts may work for `start` seconds on what
+        it reports nothing of, if only it runs.
+        """
+        if self.info is not None:
+            return self.silence(now) / hang
+        return max(self.silence(now) / (START_FACTOR * hang), self.standstill(now) / start)
+
+    def excuse(self, seconds: float) -> None:
+        """Nobody ran, not even we: that is no silence of its."""
+        self._heard += seconds
+        self._moved += seconds
 
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)

@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 
 from octavo.services.supervisor.children import Spawner
-from octavo.services.supervisor.group import Group, Plan, private_directory
+from octavo.services.supervisor.folder import private_directory
+from octavo.services.supervisor.group import Group, Plan
 from octavo.services.supervisor.progress import Progress
 from octavo.services.supervisor.signals import StopRequested, StopSignals
 from octavo.shared.config import ModelInfo, ServerConfig

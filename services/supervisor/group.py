@@ -7,12 +7,9 @@ import logging
 import selectors
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from shutil import rmtree
-from tempfile import mkdtemp
 from typing import Any, Literal
 
 import msgspec
@@ -20,15 +17,16 @@ import msgspec
 from octavo.services.supervisor.children import NONE, ChildProcess, Spawner
 from octavo.shared.config import ModelInfo, ProcessConfig, ServerConfig
 from octavo.shared.errors import ConfigError, ResourceBusy, StartError
-from octavo.shared.process import GO, Status
+from octavo.shared.process import STATE, Condition, Status
 
 log = logging.getLogger(__name__)
 
 Role = Literal["frontend", "scheduler", "worker"]
-LONGEST_DIRECTORY = 80
-"""An ipc:// path may have 107 bytes with the socket's name."""
+ENGINE: tuple[Role, ...] = ("scheduler", "worker")
 WATCH_INTERVAL = 1.0
 """Seconds."""
+FLUSH_INTERVAL = 0.05
+"""Seconds after which a child that did not read what it was told is offered the rest."""
 EPOCHS = itertools.count(1)
 
 
@@ -46,19 +44,6 @@ class Event:
     status: Status | None
     """None: the child is dead."""
     ended: str = ""
-
-
-@contextmanager
-def private_directory() -> Iterator[Path]:
-    """A 0700 directory for sockets, removed at the end."""
-    path = mkdtemp(prefix="octavo-")
-    if len(path) > LONGEST_DIRECTORY:
-        Path(path).rmdir()
-        path = mkdtemp(prefix="octavo-", dir="/tmp")
-    try:
-        yield Path(path)
-    finally:
-        rmtree(path, ignore_errors=True)
 
 
 @dataclass(frozen=True)
@@ -131,6 +116,8 @@ class Group:
     def wait(self, timeout: float | None = None) -> list[Event]:
         """What happened, waiting for the first up to `timeout` seconds (None: for ever)."""
         events: list[Event] = []
+        if any([child.flush() for child in self.children]):
+            timeout = FLUSH_INTERVAL if timeout is None else min(timeout, FLUSH_INTERVAL)
         for key, _ in self._selector.select(timeout):
             child = key.data
             if child is None:
@@ -167,6 +154,16 @@ class Group:
         """Children that have not said that they are ready."""
         return [child for child in self.children if child.info is None]
 
+    def missing(self) -> list[ChildProcess]:
+        """Those of them in whose place no other serves."""
+        serving = {child.name for child in self.children if child.serves}
+        return [child for child in self.starting() if child.name not in serving]
+
+    @property
+    def engine_ready(self) -> bool:
+        """Whether scheduler and workers are all there."""
+        return all(child.serves for child in self.children if child.role in ENGINE)
+
     def _note(self, event: Event, progress: Callable[[ChildProcess, Status], None]) -> None:
         status, name = event.status, event.child.name
         if status is None:
@@ -175,7 +172,9 @@ class Group:
             raise start_error(name, status)
         if status.state == "ready":
             log.debug("%s is ready", name)
-            event.child.info = status.info
+            event.child.is_ready(status.info)
+            if self.engine_ready:
+                self.tell("frontend", told(Condition("ready")))
         elif status.state == "loading":
             progress(event.child, status)
 
@@ -187,11 +186,6 @@ class Group:
             if event.status.state == "failed":
                 reason = event.status.message.strip().splitlines()[-1:]
                 raise ChildDied(event.child, f"failed: {''.join(reason)}")
-
-    def go(self) -> None:
-        """Tell every child that all the others are ready."""
-        for child in self.children:
-            child.tell(GO)
 
     def tell(self, role: Role, line: bytes) -> None:
         for child in self.of(role):
@@ -239,6 +233,11 @@ class Group:
     def signal(self, role: str, number: signal.Signals) -> None:
         for child in self.of(role):
             child.signal(number)
+
+
+def told(condition: Condition) -> bytes:
+    """As news for frontends."""
+    return STATE + msgspec.json.encode(condition)
 
 
 def start_error(name: str, status: Status) -> StartError:

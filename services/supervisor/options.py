@@ -273,6 +273,12 @@ OPTIONS = (
         parse=number,
     ),
     Option(
+        "start_timeout",
+        SERVER,
+        "The same for a process that loads or compiles: seconds without a report of progress.",
+        parse=number,
+    ),
+    Option(
         "max_queued_requests",
         SERVER,
         "Requests waiting or running above which new ones get 503.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Collection
 from typing import Any, TextIO
 
 from tqdm import tqdm
@@ -22,16 +22,10 @@ STATES = {"weights": "loading", "graphs": "warming"}
 
 
 class Progress:
-    """Shows what rank 0 reports: the other ranks do the same work beside it.
+    """Shows what rank 0 reports: the other ranks do the same work beside it."""
 
-    `listener` is called with each line that is due, on a terminal too (for systemd's STATUS).
-    """
-
-    def __init__(
-        self, listener: Callable[[str], None] = lambda text: None, stream: TextIO | None = None
-    ) -> None:
+    def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream or sys.stderr
-        self._listener = listener
         self._bars: dict[str, Any] = {}
         self._started: dict[str, float] = {}
         self._begun = time.monotonic()
@@ -39,18 +33,28 @@ class Progress:
         self.state = "starting"
         """starting, loading or warming."""
         self.line = ""
+        self._child: ChildProcess | None = None
+        self._closed = False
 
     def __call__(self, child: ChildProcess, status: Status) -> None:
         if child.role == "worker" and child.index > 0:
             return
+        if child is not self._child:  # its predecessor, if any, is dead
+            self._child, self._last_line = child, 0.0
+            self._started.clear()
         started = self._started.setdefault(status.phase, time.monotonic())
         self.state = STATES.get(status.phase, self.state)
-        self.line = describe(status, time.monotonic() - started)
-        if self._stream.isatty():
+        doing = STATES.get(status.phase, "loading")
+        self.line = describe(status, time.monotonic() - started, doing)
+        if self._draws:
             self._draw(status)
         if time.monotonic() - self._last_line >= SECONDS_PER_LINE:
             self._last_line = time.monotonic()
             self._write(self.line)
+
+    def line_of(self, children: Collection[ChildProcess]) -> str:
+        """The last line, if it is of one of these."""
+        return self.line if self._child in children else ""
 
     def _draw(self, status: Status) -> None:
         bar = self._bars.get(status.phase)
@@ -65,13 +69,18 @@ class Progress:
         bar.n = status.done
         bar.refresh()
 
+    @property
+    def _draws(self) -> bool:
+        return self._stream.isatty() and not self._closed
+
     def _write(self, line: str) -> None:
-        self._listener(line)
         quick = time.monotonic() - self._begun < SECONDS_PER_LINE  # not worth a line
-        if not (quick or self._stream.isatty()):
+        if not (quick or self._draws):
             log.info("%s", line)
 
     def close(self) -> None:
+        """The start is over; of later ones there are lines alone."""
+        self._closed = True
         for bar in self._bars.values():
             bar.close()
 

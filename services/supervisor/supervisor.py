@@ -1,6 +1,6 @@
-"""`octavo serve`: start the children, wait until all are ready, watch them, stop them in order.
+"""`octavo serve`: start the children, watch them from then on, stop them in order.
 
-Until all are ready for the first time, a death ends the start; from then on `recovery` sees to it.
+The port is open from the beginning: the frontends, who are there first, say how far the others are.
 """
 
 from __future__ import annotations
@@ -17,14 +17,10 @@ from typing import Any, NoReturn
 
 from octavo.services.supervisor import listener as tcp
 from octavo.services.supervisor.admin import AdminSocket, Handler, default_path
+from octavo.services.supervisor.announcer import Announcer
 from octavo.services.supervisor.children import Spawner
-from octavo.services.supervisor.group import (
-    WATCH_INTERVAL,
-    Event,
-    Group,
-    Plan,
-    private_directory,
-)
+from octavo.services.supervisor.folder import private_directory
+from octavo.services.supervisor.group import WATCH_INTERVAL, Event, Group, Plan
 from octavo.services.supervisor.progress import Progress
 from octavo.services.supervisor.recovery import Recovery
 from octavo.services.supervisor.restart_budget import CrashLoop
@@ -92,12 +88,11 @@ class Supervisor:
         self._notifier = Notifier(spawner.environ)
         self._group = Group(spawner)
         self._group.wake_on(signals.fd)
-        self._recovery = Recovery(self._group, plan, self._inherited())
+        self._progress = Progress()
+        self._recovery = Recovery(self._group, plan, self._inherited(), self._progress)
+        self._announcer = Announcer(self._group, self._progress, self._notifier)
         self._admin = self._admin_socket()
-        self._progress = Progress(self._notifier.status)
-        self._serving = self._ending = False
-        self._told = self._ready_line = ""
-        """The service manager."""
+        self._ending = False
 
     def run(self, started: float) -> int:
         try:
@@ -112,6 +107,7 @@ class Supervisor:
         except CrashLoop as error:
             return self._give_up(error)
         finally:
+            self._progress.close()
             self._admin.close()
             self._group.close()
 
@@ -138,53 +134,37 @@ class Supervisor:
         ]  # fmt: skip
         return {
             "state": self._state,
-            "progress": "" if self._serving else self._progress.line,
+            "progress": "" if self._recovery.complete else self._progress.line,
             "restarts": self._recovery.num_restarts,
             "processes": children,
         }
 
     @property
     def _state(self) -> str:
-        if self._ending:
-            return "draining"
-        if not self._serving:
-            return self._progress.state
-        return "ready" if self._recovery.complete else "degraded"
+        return "draining" if self._ending else self._announcer.state
 
     def _run(self, started: float) -> NoReturn:
-        self._start()
-        try:
-            facts = self._group.wait_ready(self._progress, self._look_around)
-        finally:
-            self._progress.close()
         for listener in self._listeners.values():
             tcp.listen(listener)
-        self._group.go()
-        self._serving = True
-        self._announce(facts, time.monotonic() - started)
+        self._start()
         while True:
+            self._announcer.tell_manager()
             events = self._group.wait(WATCH_INTERVAL)
             self._look_around()
             self._look_after(events)
-            self._tell_state()
+            if self._recovery.complete and not self._recovery.begun:
+                self._begin(time.monotonic() - started)
 
     def _look_after(self, events: list[Event]) -> None:
         """See to the dead and the hung. Raises CrashLoop."""
         self._recovery.handle(events)
         if not self._recovery.kill_hung():
             self._notifier.watchdog()
+        self._announcer.tell_frontends()
 
     def _look_around(self) -> None:
         self._signals.raise_if_received()
         self._admin.serve()
-
-    def _tell_state(self) -> None:
-        """STATUS, where it has become another."""
-        if self._state != self._told:
-            self._told = self._state
-            starting = ", ".join(child.name for child in self._group.starting())
-            ready = self._state == "ready"
-            self._notifier.status(self._ready_line if ready else f"degraded: {starting} to come")
 
     def _start(self) -> None:
         self._group.start_engine(self._plan)
@@ -194,23 +174,27 @@ class Supervisor:
     def _inherited(self) -> dict[str, int]:
         return {flag: listener.fileno() for flag, listener in self._listeners.items()}
 
-    def _announce(self, facts: dict[str, Any], seconds: float) -> None:
+    def _begin(self, seconds: float) -> None:
+        """All are ready, for the first time."""
+        self._recovery.begun = True
+        self._progress.close()
+        facts = next((child.info or {} for child in self._group.of("scheduler")), {})
         model, url = self._plan.model, tcp.url(self._listener)
-        self._ready_line = line = ready_line(self._server, model, url, facts, seconds)
-        self._told = "ready"
+        line = ready_line(self._server, model, url, facts, seconds)
         if not self._server.api_key and not self._server.api_key_file and tcp.is_open(url):
             log.warning("no API keys: whoever reaches %s may use this server", url)
         say(line)
-        self._notifier.ready(line)
+        self._announcer.ready(line)
 
     def _drain_patience(self) -> float:
-        drain = self._server.shutdown_timeout if self._serving else 0.0
+        drain = self._server.shutdown_timeout if self._recovery.begun else 0.0
         return drain + FRONTEND_PATIENCE
 
     def _drain(self) -> int:
         """Stop as asked; the engine is looked after as long as there are requests that need it."""
+        handle = self._look_after if self._recovery.begun else _look_on
         try:
-            self._stop(self._drain_patience(), self._look_after if self._serving else _look_on)
+            self._stop(self._drain_patience(), handle)
         except CrashLoop as error:
             return self._give_up(error)
         return 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import socket
 from collections.abc import Mapping
 
@@ -14,26 +13,41 @@ class Notifier:
         address = environ.get("NOTIFY_SOCKET", "")
         # "@" stands for the zero byte of an abstract socket.
         self._address = "\0" + address[1:] if address.startswith("@") else address
+        self._kept: dict[str, str] = {}
+        """What could not be said yet, and must be."""
 
     def ready(self, status: str) -> None:
-        self._send(f"READY=1\nSTATUS={status}")
+        self._say({"READY": "1", "STATUS": status})
 
     def status(self, text: str) -> None:
-        self._send(f"STATUS={text}")
+        self._say({"STATUS": text})
 
     def watchdog(self) -> None:
+        self._say({})
         self._send("WATCHDOG=1")
 
     def stopping(self, seconds: float) -> None:
         """It may take so long, whatever the unit's TimeoutStopSec says."""
-        self._send(f"STOPPING=1\nSTATUS=draining\nEXTEND_TIMEOUT_USEC={int(seconds * 1e6)}")
+        longer = str(int(seconds * 1e6))
+        self._say({"STOPPING": "1", "STATUS": "draining", "EXTEND_TIMEOUT_USEC": longer})
 
-    def _send(self, text: str) -> None:
+    def _say(self, news: dict[str, str]) -> None:
+        """Now, or with the next sign of life."""
+        self._kept |= news
+        if self._kept and self._send("\n".join(map("=".join, self._kept.items()))):
+            self._kept.clear()
+
+    def _send(self, text: str) -> bool:
+        """False: the socket is full. We do not wait: who reads it may hang."""
         if not self._address:
-            return
-        with (
-            contextlib.suppress(OSError),
-            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel,
-        ):
-            channel.connect(self._address)
-            channel.send(text.encode())
+            return True
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+                channel.setblocking(False)
+                channel.connect(self._address)
+                channel.send(text.encode())
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True  # there is nobody
+        return True

@@ -6,7 +6,7 @@ from octavo.shared.process import Child, run_child
 
 def main(child: Child) -> None:
     """Import torch only now: that takes seconds, which count, and may fail, which is reported."""
-    phases = Phases()
+    phases = Phases(progress=child.alive)
     from octavo.services.worker.worker import main
 
     phases.end("imports")

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 log = logging.getLogger(__name__)
 
 
 class CompileCounter:
-    """Counts from `install` on. Without it nothing is counted, and Triton is not imported."""
+    """Counts from `install` on. Without it nothing is counted, and Triton is not imported.
 
-    def __init__(self) -> None:
+    `progress` is called with each kernel.
+    """
+
+    def __init__(self, progress: Callable[[], None] = lambda: None) -> None:
+        self._progress = progress
         self.compiled: list[str] = []
         """Names of kernels, in order; one that was specialized twice is there twice."""
         self.from_cache = 0
@@ -30,6 +35,7 @@ class CompileCounter:
         self._next, knobs.compilation.listener = knobs.compilation.listener, self._note
 
     def _note(self, *, metadata: Any, cache_hit: bool, **details: Any) -> None:
+        self._progress()
         if cache_hit:
             self.from_cache += 1
         else:

@@ -7,16 +7,22 @@ from collections.abc import Callable
 
 
 class Phases:
-    """Begins with the first phase; each `end` begins the next."""
+    """Begins with the first phase; each `end` begins the next, and is a sign of progress."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        progress: Callable[[], None] = lambda: None,
+    ) -> None:
         self._clock = clock
+        self._progress = progress
         self._begun = self._last = clock()
         self._parts: list[str] = []
         self.seconds: dict[str, float] = {}
         """By phase."""
 
     def end(self, name: str, detail: str = "") -> None:
+        self._progress()
         seconds = self._clock() - self._last
         self._last += seconds
         self.seconds[name] = seconds

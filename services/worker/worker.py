@@ -46,7 +46,7 @@ Runner = ModelRunner | PoolingRunner
 def main(child: Child, phases: Phases) -> None:
     signal.signal(signal.SIGTERM, _exit)
     rank, directory = child.config.index, child.config.path
-    counter = CompileCounter()
+    counter = CompileCounter(child.alive)
     with torch.inference_mode():
         runner, num_blocks = build_runner(child, phases, counter)
         spoke: Spoke[WorkerReady | StepFailed, ToWorker] = Spoke(

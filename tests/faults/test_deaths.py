@@ -16,6 +16,8 @@ from octavo_server import Server, alive, port_is_free, wait_for
 
 Start = Callable[..., Server]
 HANG = ("--hang-timeout", "4")
+HOOKS = Path(__file__).parents[1] / "support" / "faults"
+HOOKED = [str(HOOKS), *filter(None, [os.environ.get("PYTHONPATH")])]
 GAP_SECONDS = 5.0
 """A stream may pause for so long where a process dies. Where it hangs, for HANG's seconds more."""
 
@@ -43,15 +45,35 @@ def test_streams_go_on(
 ) -> None:
     """Nobody sees more than a pause: ids, text, logprobs and usage are those of the reference."""
     server = start(*HANG)
+    role = victim.partition("-")[0]
+    check_a_pause(server, reference, test, strike(server, victim, number), role, hang)
+
+
+def test_f7_a_kernel_that_does_not_end(start: Start, reference: list[Seen], tmp_path: Path) -> None:
+    """The worker's loop turns, and its results do not come."""
+    stuck = tmp_path / "stuck"
+    environ = {"OCTAVO_TEST_FAULT": "stuck", "OCTAVO_TEST_STUCK": str(stuck)}
+    server = start(*HANG, env={**environ, "PYTHONPATH": os.pathsep.join(HOOKED)})
+    check_a_pause(server, reference, "F7 stuck", stuck.touch, "worker", 6.0)
+
+
+def check_a_pause(
+    server: Server,
+    reference: list[Seen],
+    test: str,
+    fault: Callable[[], None],
+    role: str,
+    hang: float,
+) -> None:
     before = Footprint(server)
     streams = Streams(server.url, COUNT, TOKENS)
-    seen = streams.run(strike(server, victim, number))
+    seen = streams.run(fault)
     report(test, round(streams.longest_gap, 2), GAP_SECONDS + hang)
     assert outcomes(seen) == outcomes(reference)
     assert streams.longest_gap <= GAP_SECONDS + hang
     assert sum("starting it again" in line for line in server.lines) == 1
     before.check()
-    check_counters(server, victim.partition("-")[0], seen)
+    check_counters(server, role, seen)
     after = Streams(server.url, 16, TOKENS).run()
     assert outcomes(after) == outcomes(reference[:16])
     before.check()

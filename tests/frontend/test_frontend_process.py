@@ -18,6 +18,8 @@ import pytest
 from front_process import FrontendProcess, ScriptedScheduler, frontend_process
 from front_tokenizers import load_byte_level
 
+from octavo.shared.process import Condition
+
 HI = [{"role": "user", "content": "Hi"}]
 
 
@@ -34,19 +36,29 @@ def served(folder: Path) -> Iterator[tuple[FrontendProcess, ScriptedScheduler]]:
     with frontend_process(
         folder, folder / "model", reply, tokenizer.vocab_size, shutdown_timeout=0.5
     ) as (child, scheduler):
+        check_opening(child)
+        child.tell(Condition("ready"))
         assert child.wait_ready().state == "ready"
-        with pytest.raises(ConnectionRefusedError):  # before go it does not listen
-            socket.create_connection(("127.0.0.1", child.port))
-        child.go()
-        until(lambda: is_healthy(child))
+        assert httpx.get(f"{child.url}/health").status_code == 200
         yield child, scheduler
 
 
-def is_healthy(child: FrontendProcess) -> bool:
-    try:
-        return httpx.get(f"{child.url}/health").status_code == 200
-    except httpx.TransportError:
-        return False
+def check_opening(child: FrontendProcess) -> None:
+    """It answers before the engine is there: that it is not."""
+    starting = httpx.get(f"{child.url}/health", timeout=20)
+    assert (starting.status_code, starting.json()["state"]) == (503, "starting")
+    child.tell(Condition("loading", "loading weights 45 %"))
+    until(lambda: httpx.get(f"{child.url}/health/live").json()["state"] == "loading")
+    assert httpx.get(f"{child.url}/health/live").status_code == 200
+    for path in ("/health", "/health/ready", "/ping"):
+        waits = httpx.get(f"{child.url}{path}")
+        assert waits.status_code == 503 and waits.headers["retry-after"]
+        assert waits.json()["progress"] == "loading weights 45 %"
+        assert waits.json()["error"]["code"] == "loading"
+    for path in ("/v1/models", "/metrics", "/nothing"):
+        waits = httpx.get(f"{child.url}{path}")
+        assert waits.status_code == 503 and waits.headers["retry-after"]
+        assert waits.json()["error"]["code"] == "loading"
 
 
 def until(true: Callable[[], bool], seconds: float = 10) -> None:
@@ -159,13 +171,13 @@ def test_sigterm_ends_streams_with_an_event_and_the_process_with_zero(served: Se
     until(lambda: chats(scheduler) == before + 1)  # its last words
 
 
-def test_sigterm_before_go(tmp_path: Path) -> None:
+def test_sigterm_before_the_engine_is_ready(tmp_path: Path) -> None:
     tokenizer = load_byte_level(tmp_path / "model")
     with (
         tempfile.TemporaryDirectory() as name,
         frontend_process(Path(name), tmp_path / "model", [], tokenizer.vocab_size) as (child, _),
     ):
-        assert child.wait_ready().state == "ready"
+        assert httpx.get(f"{child.url}/health", timeout=20).status_code == 503
         child.process.send_signal(signal.SIGTERM)
         assert child.process.wait(10) == 0
 

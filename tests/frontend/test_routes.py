@@ -14,6 +14,7 @@ from front_tokenizers import load_byte_level
 
 from octavo.services.frontend import engine_client
 from octavo.shared.messages import Begun, Outputs, Started, pack
+from octavo.shared.process import Condition
 from octavo.shared.text.template_job import TemplateJob
 from octavo.shared.text.tokenizer import Tokenizer
 
@@ -121,6 +122,47 @@ def test_a_silent_engine_is_not_healthy(tokenizer: Tokenizer) -> None:
         front.engine.beat()
         await front.settle()
         assert (await front.client.get("/health")).status_code == 200
+
+    run(tokenizer, test)
+
+
+def test_health_turns_before_requests_are_refused(tokenizer: Tokenizer) -> None:
+    async def test(front: Frontend) -> None:
+        front.now = 1.8
+        sick = await front.client.get("/health/ready")
+        assert (sick.status_code, sick.json()["state"]) == (503, "degraded")
+        assert sick.json()["error"]["message"] == "The scheduler gives no sign of progress."
+        assert (await front.post(CHAT, messages=HI)).status_code == 200
+        front.engine.beat(stalled=True)
+        await front.settle()
+        sick = await front.client.get("/health")
+        assert (sick.status_code, sick.json()["error"]["code"]) == (503, "degraded")
+        front.engine.beat()
+        await front.settle()
+        assert (await front.client.get("/health/ready")).json() == {"state": "ready"}
+
+    run(tokenizer, test)
+
+
+def test_while_the_engine_is_mended_nobody_gives_up(tokenizer: Tokenizer) -> None:
+    """However long it takes: that is for the supervisor to judge."""
+
+    async def test(front: Frontend) -> None:
+        front.engine.hold = True
+        first = RawCall(front.app, CHAT, chat_body())
+        await front.settle()
+        client, front.now = front.engine_client, 1000.0
+        client.told = Condition("degraded", "loading weights 45 %")
+        client._check()
+        second = RawCall(front.app, CHAT, chat_body())
+        await front.settle()
+        sick = await front.client.get("/health/ready")
+        assert sick.json()["progress"] == "loading weights 45 %"
+        assert not (first.task.done() or second.task.done()) and len(front.engine.submits) == 2
+        client.told = Condition("ready")
+        client._check()
+        await asyncio.gather(first.task, second.task)
+        assert first.sent[0]["status"] == 503
 
     run(tokenizer, test)
 

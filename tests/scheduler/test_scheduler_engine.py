@@ -154,7 +154,7 @@ def test_metrics_are_answered() -> None:
     assert b"vllm:num_requests_running" in text.text
 
 
-def test_stats_come_each_second_and_when_work_begins_or_ends() -> None:
+def test_stats_come_twice_a_second_and_when_work_begins_or_ends() -> None:
     world = World()
     world.say(ONE, Hello())
     world.say(TWO, Hello())
@@ -181,9 +181,9 @@ def test_stats_come_each_second_and_when_work_begins_or_ends() -> None:
 
 def test_a_turn_says_how_long_to_sleep() -> None:
     world = World()
-    assert world.engine.turn() == 1.0
-    world.now += 0.25
-    assert world.engine.turn() == 0.75
+    assert world.engine.turn() == 0.5
+    world.now += 0.125
+    assert world.engine.turn() == 0.375
 
 
 def test_a_flood_of_messages_is_taken_in_portions() -> None:
@@ -234,8 +234,15 @@ def test_a_frontend_that_is_lost_frees_its_requests() -> None:
     world.engine.turn()
     world.engine.lost_frontend(ONE)
     world.engine.turn()
+    world.say(ONE, submit_of(2, [1]))  # what was in the socket when the news came
+    world.say(ONE, Hello())
+    world.engine.turn()
     stats = world.engine._stats()
     assert stats.running + stats.waiting == 1
+    world.frontends.sent.clear()
+    world.now += 1.0
+    world.engine.turn()
+    assert {peer for peer, _ in world.heard(EngineStats)} == {TWO}
 
 
 def test_the_next_plan_goes_out_shortly_before_the_step_ends() -> None:
@@ -301,3 +308,57 @@ def test_a_failure_of_a_plan_that_is_no_more_changes_nothing() -> None:
     world.engine.turn()
     assert world.group.present
     assert all(isinstance(message, StepPlan) for _, message in world.workers.sent)
+
+
+def stalled(world: World) -> bool:
+    """What the frontends were told last."""
+    stats = world.heard(EngineStats)[-1][1]
+    assert isinstance(stats, EngineStats)
+    return stats.stalled
+
+
+def test_a_step_that_does_not_end_is_told_in_time() -> None:
+    world = World()
+    world.say(ONE, Hello())
+    world.say(ONE, submit_of(0, [1, 2, 3], max_tokens=40))
+    for _ in range(6):
+        world.engine.turn()
+        world.work(seconds=0.02)
+    began, wait = world.now, world.engine.turn()
+    while not stalled(world):
+        world.now += wait
+        wait = world.engine.turn()
+    assert 1.0 < world.now - began < 1.5 and world.engine.gets_on
+    world.work(seconds=0.02)
+    world.engine.turn()
+    assert not stalled(world), "at once"
+
+
+def test_a_lost_result_is_this_schedulers_trouble() -> None:
+    """Once the workers would have been killed, had it been theirs."""
+    world = World()
+    world.say(ONE, submit_of(0, [1, 2, 3], max_tokens=40))
+    world.engine.turn()
+    for _ in range(60):
+        assert world.engine.gets_on
+        world.now += 0.5
+        world.engine.turn()
+    world.now += 0.5
+    world.engine.turn()
+    assert not world.engine.gets_on
+    world.engine.lost_workers()
+    world.engine.turn()
+    assert world.engine.gets_on and not world.engine._stats().stalled
+
+
+def test_a_freeze_of_everything_is_no_stall() -> None:
+    world = World()
+    world.say(ONE, Hello())
+    world.say(ONE, submit_of(0, [1, 2, 3], max_tokens=40))
+    for _ in range(6):
+        world.engine.turn()
+        world.work(seconds=0.02)
+    world.engine.turn()
+    world.now += 600.0
+    world.engine.turn()
+    assert world.engine.gets_on and not stalled(world)

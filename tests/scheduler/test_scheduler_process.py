@@ -86,7 +86,7 @@ class Process:
             line += byte
         found = json.loads(line)
         assert isinstance(found, dict)
-        return found
+        return found if found["state"] not in ("alive", "pulse") else self.status()
 
     def close(self) -> None:
         self.child.kill()

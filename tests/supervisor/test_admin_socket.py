@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import threading
@@ -64,3 +65,26 @@ def test_a_dead_servers_socket_goes(tmp_path: Path) -> None:
     found = AdminSocket(path, {})
     assert found.fileno() >= 0
     found.close()
+
+
+def test_a_client_that_drips_holds_nobody_up(tmp_path: Path) -> None:
+    admin = AdminSocket(tmp_path / "admin", {})
+    over = threading.Event()
+
+    def drip(client: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while not over.wait(0.02):
+                client.send(b" ")
+
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(tmp_path / "admin"))
+        dripping = threading.Thread(target=drip, args=(client,))
+        dripping.start()
+        serving = threading.Thread(target=admin.serve, daemon=True)
+        serving.start()
+        serving.join(10)
+        held = serving.is_alive()
+        over.set()
+        dripping.join()
+    admin.close()
+    assert not held

@@ -8,7 +8,6 @@ from typing import NoReturn
 import pytest
 from house_models import write_model
 
-from octavo.services import launch
 from octavo.services.launch import run
 from octavo.services.supervisor.check_config import check_config
 from octavo.services.supervisor.options import OPTIONS, number
@@ -64,8 +63,7 @@ def only_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     def started(*_: object, **__: object) -> NoReturn:
         raise AssertionError("it was not refused")
 
-    monkeypatch.setattr(launch, "_leave_when_told", lambda code: None)
-    monkeypatch.setattr(launch, "setup_logging", lambda *_: None)
+    monkeypatch.setattr("octavo.shared.log.setup_logging", lambda *_: None)
     monkeypatch.setattr("octavo.services.supervisor.supervisor.supervise", started)
 
 

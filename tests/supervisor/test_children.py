@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 from typing import Literal
 
@@ -15,10 +16,12 @@ from octavo.services.supervisor.children import (
     how_it_ended,
     with_headers,
 )
-from octavo.services.supervisor.group import Group, Plan, private_directory
+from octavo.services.supervisor.folder import private_directory
+from octavo.services.supervisor.group import Group, Plan
 from octavo.shared.config import EngineConfig, ProcessConfig, ServerConfig
 from octavo.shared.environment import bare
 
+SERVER = ServerConfig(engine=EngineConfig())
 LOOPBACK = {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}
 
 
@@ -112,6 +115,20 @@ def test_the_directory_is_ours_alone_and_goes() -> None:
     assert not path.exists()
 
 
+def test_what_a_killed_server_left_goes_with_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    left = tmp_path / "octavo-left"
+    left.mkdir()
+    (left / "lock").touch()
+    others = tmp_path / "octavo-others"
+    others.mkdir()
+    with private_directory() as one, private_directory() as two:
+        assert {path.name for path in tmp_path.iterdir()} == {one.name, two.name, others.name}
+    assert list(tmp_path.iterdir()) == [others]
+
+
 def test_the_directory_is_short_where_tmpdir_is_long(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -121,3 +138,20 @@ def test_the_directory_is_short_where_tmpdir_is_long(
     with private_directory() as path:
         assert len(str(path)) < 80
     assert list(long.iterdir()) == []
+
+
+def test_who_reads_nothing_holds_up_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = tmp_path / "log"
+    monkeypatch.setenv("OCTAVO_TEST_LOG", str(log))
+    group = Group(Spawner(os.environ, fake_child))
+    try:
+        child = group.start(Plan(tmp_path, SERVER, MODEL, "INFO").process("scheduler", 0))
+        group.wait_ready(lambda child, status: None)
+        child.signal(signal.SIGSTOP)
+        group.tell("scheduler", b"x" * 200_000)
+        group.tell("scheduler", b"last")
+        child.signal(signal.SIGCONT)
+        while "scheduler-0 last " not in log.read_text():
+            group.wait()
+    finally:
+        group.close()

@@ -36,7 +36,7 @@ def test_words() -> None:
     status = loading(1_000_000_000)
     assert describe(status, 2.0) == "loading weights 25 % (1.0 of 4.0 GB, 0.5 GB/s, 6 s left)"
     status = Status(state="loading", phase="graphs", done=3, total=12)
-    assert describe(status, 2.0) == "loading graphs 25 % (3 of 12, 6 s left)"
+    assert describe(status, 2.0, "warming") == "warming graphs 25 % (3 of 12, 6 s left)"
 
 
 def test_the_first_line_tells_no_speed_and_small_files_have_their_unit() -> None:
@@ -52,14 +52,15 @@ def test_lines_are_rare_and_tell_of_rank_0_alone(
 ) -> None:
     clock = [100.0]
     monkeypatch.setattr("time.monotonic", lambda: clock[0])
-    lines: list[str] = []
-    show = Progress(lines.append, io.StringIO())
+    show = Progress(io.StringIO())
     caplog.set_level(logging.INFO)
+    ranks = [Rank(0), Rank(1)]
     for rank, seconds in ((0, 100.0), (1, 106.0), (0, 104.9), (0, 105.0), (0, 106.0)):
         clock[0] = seconds
-        show(Rank(rank), loading(1))  # type: ignore[arg-type]
-    assert len(lines) == 2
-    assert caplog.messages == lines[1:]
+        show(ranks[rank], loading(1))  # type: ignore[arg-type]
+    assert len(caplog.messages) == 1
+    assert show.line_of(ranks[:1]) == show.line != ""  # type: ignore[arg-type]
+    assert show.line_of(ranks[1:]) == ""  # type: ignore[arg-type]
 
 
 def test_a_bar_for_each_phase_on_a_terminal(caplog: pytest.LogCaptureFixture) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -118,7 +117,7 @@ def test_a_crash_loop_while_draining_is_told(tmp_path: Path, serving: list[Serve
 
 
 def test_a_crash_loop_ends_the_server(tmp_path: Path, serving: list[Served]) -> None:
-    served = Served(tmp_path, {"worker-0": "die-on-go"})
+    served = Served(tmp_path, {"worker-0": "die-when-ready"})
     serving.append(served)
     code, errors = served.finish(30)
     assert code == 70
@@ -128,22 +127,41 @@ def test_a_crash_loop_ends_the_server(tmp_path: Path, serving: list[Served]) -> 
     assert connects(served.port) is None
 
 
-def test_the_watchdog_hears_nothing_while_a_child_hangs(
-    tmp_path: Path, serving: list[Served]
-) -> None:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-        address = str(tmp_path / "notify")
-        manager.bind(address)
-        manager.settimeout(10)
-        served = Served(tmp_path, environ={"NOTIFY_SOCKET": address, "OCTAVO_TEST_HANG": "6"})
-        serving.append(served)
+@pytest.mark.parametrize("first", [True, False])
+def test_a_hang_before_ready_is_noticed(tmp_path: Path, serving: list[Served], first: bool) -> None:
+    """In the first start, by its pulse, which has four times as long; and in one of recovery, by
+    its progress."""
+    behaviour = {"worker-0": "hang" if first else "hang-later"}
+    served = Served(tmp_path, behaviour, environ={} if first else {"OCTAVO_TEST_START": "3"})
+    serving.append(served)
+    old = served.wait_for("started", 3)
+    if not first:
         served.ready()
-        while manager.recv(1000) != b"WATCHDOG=1":
-            pass
-        old = served.events("started")
-        for pid in old.values():
-            os.kill(pid, signal.SIGSTOP)
-        manager.settimeout(2.5)  # withheld from 3 seconds on; after 6 they are killed
-        with pytest.raises(TimeoutError):
-            while True:
-                manager.recv(1000)
+        os.kill(old["worker-0"], signal.SIGKILL)
+        wait_for_new(served, old, {"worker-0"})
+    old = served.events("started")
+    os.kill(old["worker-0"], signal.SIGSTOP)
+    wait_until(lambda: served.events("started")["worker-0"] != old["worker-0"], seconds=30)
+    served.process.send_signal(signal.SIGTERM)
+    code, errors = served.finish()
+    assert code == 0 and "worker-0 has made no progress" in errors
+
+
+def test_one_death_of_eight_ranks(tmp_path: Path, serving: list[Served]) -> None:
+    """All are read at once, as from a supervisor that was late; they are one restart."""
+    served = Served(tmp_path, ranks=8)
+    serving.append(served)
+    served.ready()
+    old = served.events("started")
+    ranks = {name for name in old if name.startswith("worker")}
+    os.kill(served.process.pid, signal.SIGSTOP)
+    for name in ranks:
+        os.kill(old[name], signal.SIGKILL)
+    wait_until(lambda: not any(alive(old[name]) for name in ranks))
+    os.kill(served.process.pid, signal.SIGCONT)
+    wait_for_new(served, old, ranks)
+    wait_until(lambda: served.num_starts("worker-0") == 2)
+    served.process.send_signal(signal.SIGTERM)
+    code, errors = served.finish()
+    assert code == 0 and errors.count("starting it again") == 1
+    assert {served.num_starts(name) for name in ranks} == {2}

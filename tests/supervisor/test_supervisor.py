@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import socket
 import subprocess
@@ -53,12 +55,14 @@ def test_an_open_door_is_warned_of(
     assert ("no API keys: whoever reaches http://" in served.finish()[1]) == warns
 
 
-def test_refuses_connections_until_ready(tmp_path: Path, serving: list[Served]) -> None:
+def test_is_open_from_the_beginning(tmp_path: Path, serving: list[Served]) -> None:
+    """And what is being loaded is told to those who answer there."""
     served = Served(tmp_path, {"worker-0": "hang"})
     serving.append(served)
     served.wait_for("started", 3)
-    assert connects(served.port) is None
-    assert served.events("go") == {}
+    assert connects(served.port) == "frontend-0"
+    wait_until(lambda: 'frontend-0 state-{"state":"loading","progress":"load' in served.said())
+    assert '"ready"' not in served.said()
     served.process.send_signal(signal.SIGTERM)
     assert served.finish()[0] == 0
 
@@ -68,7 +72,7 @@ def test_refuses_connections_until_ready(tmp_path: Path, serving: list[Served]) 
     [
         ("refuse", 2, "octavo: error: the model needs 16.1 GiB, the device has 8.0 GiB\n"),
         ("break", 1, "octavo: error: RuntimeError: a bug of ours\n"),
-        ("die", 1, "octavo: error: worker-0 was killed by SIGKILL while starting\n"),
+        ("die", 70, "5 restarts within 60 s did not help; stopping\n"),
     ],
 )
 def test_a_failed_start_ends_with_its_code_and_reason(
@@ -104,6 +108,28 @@ def test_a_stop_while_loading_is_quick_and_clean(
     assert not any(alive(pid) for pid in pids.values())
 
 
+EARLY = """
+import os, signal, sys
+install = signal.signal
+def installed(number, handler):
+    install(number, handler)
+    if number == signal.%s:
+        print(sorted({"msgspec", "octavo.shared.errors"} & sys.modules.keys()), flush=True)
+        os.kill(os.getpid(), number)
+signal.signal = installed
+sys.argv = ["octavo", "serve"]
+from octavo.services.launch import main
+main()
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_a_stop_is_heard_before_anything_is_imported(name: str) -> None:
+    argv = [sys.executable, "-c", EARLY % name]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "[]\n", "")
+
+
 def test_a_child_that_will_not_stop_is_killed(tmp_path: Path, serving: list[Served]) -> None:
     served = Served(tmp_path, {"worker-0": "stubborn"})
     serving.append(served)
@@ -133,14 +159,55 @@ def test_tells_the_service_manager(tmp_path: Path, serving: list[Served]) -> Non
         manager.settimeout(10)
         served = Served(tmp_path, shutdown_timeout=300, environ={"NOTIFY_SOCKET": address})
         serving.append(served)
-        assert manager.recv(1000) == b"STATUS=loading weights 25 % (1.0 of 4.0 B)"
-        assert manager.recv(1000).startswith(b"READY=1\nSTATUS=Ready in ")
+        said = [next_word(manager) for _ in range(3)]
+        assert said[:2] == [
+            b"STATUS=starting",
+            b"STATUS=loading weights 25 % (1.0 of 4.0 B)",
+        ]
+        assert said[2].startswith(b"READY=1\nSTATUS=Ready in ")
         served.process.send_signal(signal.SIGTERM)
-        name, status, longer = manager.recv(1000).split(b"\n")
+        name, status, longer = next_word(manager).split(b"\n")
         assert (name, status) == (b"STOPPING=1", b"STATUS=draining")
         # Longer than any unit would wait by itself; what requests in flight may take, and a little.
         assert 300e6 < int(longer.removeprefix(b"EXTEND_TIMEOUT_USEC=")) < 330e6
         assert served.finish()[0] == 0
+
+
+def next_word(manager: socket.socket) -> bytes:
+    """But for signs of life."""
+    while (said := manager.recv(1000)) == b"WATCHDOG=1":
+        pass
+    return said
+
+
+def test_a_full_socket_of_the_service_manager_stops_nobody(
+    tmp_path: Path, serving: list[Served]
+) -> None:
+    """Nobody reads it; what had to be said is said once there is room."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        address = str(tmp_path / "notify")
+        manager.bind(address)
+        manager.settimeout(10)
+        fill(address)
+        served = Served(tmp_path, environ={"NOTIFY_SOCKET": address})
+        serving.append(served)
+        served.ready()
+        old = served.events("started")["worker-0"]
+        os.kill(old, signal.SIGKILL)
+        wait_until(lambda: served.events("started")["worker-0"] != old)
+        while (said := next_word(manager)) == b"full":
+            pass
+        assert b"READY=1" in said.splitlines()
+        served.process.send_signal(signal.SIGTERM)
+        assert served.finish()[0] == 0
+
+
+def fill(address: str) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+        channel.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                channel.sendto(b"full", address)
 
 
 def test_a_port_in_use_is_exit_75(tmp_path: Path) -> None:

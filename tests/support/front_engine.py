@@ -92,9 +92,15 @@ class FakeEngine:
                 text = b"vllm:num_requests_running 0\n"
                 self.inbox.put_nowait(PageText(query_id=message.query_id, text=text))
 
-    def beat(self, epoch: int = 0) -> None:
+    def beat(self, epoch: int = 0, stalled: bool = False) -> None:
         stats = EngineStats(
-            step=1, running=2, waiting=1, blocks_used=0, blocks_total=8, epoch=epoch
+            step=1,
+            running=2,
+            waiting=1,
+            blocks_used=0,
+            blocks_total=8,
+            epoch=epoch,
+            stalled=stalled,
         )
         self.inbox.put_nowait(stats)
 

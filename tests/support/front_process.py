@@ -34,7 +34,7 @@ from octavo.shared.messages import (
     ToScheduler,
     pack,
 )
-from octavo.shared.process import Status
+from octavo.shared.process import STATE, Condition, Status
 from octavo.shared.transport import Hub
 
 EOS_ID = 2
@@ -106,6 +106,7 @@ class FrontendProcess:
     def __init__(self, folder: Path, model: Path, vocab_size: int, **config: Any) -> None:
         self._listener = socket.socket()
         self._listener.bind(("127.0.0.1", 0))
+        self._listener.listen()
         self.port: int = self._listener.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         control, self._control = os.pipe()
@@ -125,11 +126,16 @@ class FrontendProcess:
         self._say(msgspec.json.encode(_config(folder, model, vocab_size, config)))
 
     def wait_ready(self) -> Status:
+        """Until it is, or has failed."""
         with os.fdopen(self._status, "rb", closefd=False) as lines:
-            return msgspec.json.decode(lines.readline(), type=Status)
+            for line in lines:
+                status = msgspec.json.decode(line, type=Status)
+                if status.state in ("ready", "failed"):
+                    return status
+        raise EOFError
 
-    def go(self) -> None:
-        self._say(b"go")
+    def tell(self, condition: Condition) -> None:
+        self._say(STATE + msgspec.json.encode(condition))
 
     def close(self) -> None:
         os.close(self._control)
@@ -163,7 +169,7 @@ def _config(folder: Path, model: Path, vocab_size: int, config: dict[str, Any]) 
 def frontend_process(
     folder: Path, model: Path, reply: list[int], vocab_size: int, **config: Any
 ) -> Iterator[tuple[FrontendProcess, ScriptedScheduler]]:
-    """A started child that has not been told to go."""
+    """A started child that has not been told that the engine is ready."""
     scheduler = ScriptedScheduler(folder, reply)
     scheduler.start()
     child = FrontendProcess(folder, model, vocab_size, **config)

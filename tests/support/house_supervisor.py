@@ -38,6 +38,7 @@ def main() -> int:
         frontends=frontends,
         shutdown_timeout=float(sys.argv[4]),
         hang_timeout=float(os.environ.get("OCTAVO_TEST_HANG", "2")),
+        start_timeout=float(os.environ.get("OCTAVO_TEST_START", "60")),
     )
     with listener.bind(os.environ.get("OCTAVO_TEST_HOST", "127.0.0.1"), port) as bound:
         return supervise(server, MODEL, bound, Spawner(os.environ, fake_child))
@@ -94,6 +95,14 @@ class Served:
             return {}
         lines = [line.split() for line in self.log.read_text().splitlines()]
         return {line[0]: int(line[2]) for line in lines if line[1] == event}
+
+    def said(self) -> str:
+        """Everything that was noted."""
+        return self.log.read_text() if self.log.exists() else ""
+
+    def num_starts(self, name: str) -> int:
+        lines = self.said().splitlines()
+        return sum(line.startswith(f"{name} started ") for line in lines)
 
     def wait_for(self, event: str, count: int) -> dict[str, int]:
         wait_until(lambda: len(self.events(event)) >= count)

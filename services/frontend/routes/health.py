@@ -2,44 +2,55 @@
 
 from __future__ import annotations
 
+from msgspec import UNSET
 from starlette.requests import Request
 from starlette.responses import Response
 
-from octavo.services.frontend.edge import json_response
+from octavo.services.frontend.edge import error_body, json_response
 from octavo.services.frontend.engine_client import EngineClient
-from octavo.services.frontend.replies import Load, State, Version
+from octavo.services.frontend.replies import Load, NotReady, State, Version
 from octavo.services.frontend.service import service_of
 from octavo.shared.errors import EngineDead
 from octavo.shared.version import VERSION
 
-STATES = {
+REASONS = {
     "draining": "The server is shutting down.",
-    "engine_dead": "The engine is not running.",
-    "degraded": "The workers are being started again.",
+    "starting": "The server is starting.",
+    "loading": "The model is being loaded.",
+    "warming": "The model is being warmed up.",
 }
 
 
 async def health(request: Request) -> Response:
-    """200 while the engine gives signs of progress, else 503."""
-    check_ready(service_of(request).engine)
-    return Response()
+    """200 while requests make progress, else 503."""
+    engine = service_of(request).engine
+    return Response() if engine.state == "ready" else not_ready(engine)
 
 
 async def ready(request: Request) -> Response:
     """The same, with the state's name."""
-    check_ready(service_of(request).engine)
-    return json_response(State(state="ready"))
+    engine = service_of(request).engine
+    return json_response(state_of(engine)) if engine.state == "ready" else not_ready(engine)
 
 
 async def live(request: Request) -> Response:
     """200 as long as this process can answer; what a restart would not mend is not looked at."""
-    return json_response(State(state=service_of(request).engine.state))
+    return json_response(state_of(service_of(request).engine))
 
 
-def check_ready(engine: EngineClient) -> None:
-    """Raises EngineDead whose code is the state."""
-    if (state := engine.state) != "ready":
-        raise EngineDead(STATES[state], code=state)
+def state_of(engine: EngineClient) -> State:
+    return State(state=engine.state, progress=engine.told.progress or UNSET)
+
+
+def not_ready(engine: EngineClient) -> Response:
+    """503 with the state, and the same as an error, for clients that read that."""
+    state = engine.state
+    error = EngineDead(REASONS.get(state) or engine.trouble, code=state)
+    told = state_of(engine)
+    body = NotReady(state=told.state, progress=told.progress, error=error_body(error).error)
+    response = json_response(body, error.status)
+    response.headers["Retry-After"] = str(error.retry_after)
+    return response
 
 
 async def version(request: Request) -> Response:

@@ -9,14 +9,18 @@ requests that ask for as many tokens as POISONS has are spoilt there: in hidden 
 or values of their first block, or in their logits, from that many steps on. `scheduler`: a
 scheduler that has planned a step with a cursed row dies. `warm-up`: the first step, which is that
 of the warm-up, goes on for a minute.
+`stuck`: once there is a file OCTAVO_TEST_STUCK, whoever removes it waits for its step for ever, as
+for a kernel that does not end.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib.abc
 import importlib.util
 import os
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,12 +37,6 @@ POISONS = {
     52: ("hidden", 0),
 }
 FAULT = os.environ.get("OCTAVO_TEST_FAULT", "")
-ROLE = "scheduler" if FAULT == "scheduler" else "worker"
-TARGETS = {
-    "worker": "octavo.services.worker.model_runner",
-    "scheduler": "octavo.services.scheduler.planner",
-}
-TARGET = TARGETS[ROLE]
 
 
 def on_rank(number: int) -> bool:
@@ -167,9 +165,6 @@ def jump(path: str) -> None:
 
 
 def patch(module: ModuleType) -> None:
-    if ROLE == "scheduler":
-        patch_planner(module.Planner)
-        return
     runner, sampler = module.ModelRunner, module.Sampler
     curse = Curse(runner, sampler)
     runner.execute = lambda self, plan: curse.execute(self, plan)
@@ -177,8 +172,9 @@ def patch(module: ModuleType) -> None:
     sampler.admit = lambda self, row: curse.admit(self, row)
 
 
-def patch_planner(planner: Any) -> None:
+def patch_planner(module: ModuleType) -> None:
     """The plan is lost with the process."""
+    planner = module.Planner
     make = planner.plan
 
     def plan(self: Any) -> Any:
@@ -190,6 +186,27 @@ def patch_planner(planner: Any) -> None:
         return made
 
     planner.plan = plan
+
+
+def get_stuck(module: ModuleType) -> None:
+    finish = module.finish
+
+    def stuck(copying: Any) -> Any:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(os.environ["OCTAVO_TEST_STUCK"])
+            threading.Event().wait()
+        return finish(copying)
+
+    module.finish = stuck  # type: ignore[attr-defined]
+
+
+SERVICES = "octavo.services"
+TARGETS = {
+    "scheduler": (f"{SERVICES}.scheduler.planner", patch_planner),
+    "stuck": (f"{SERVICES}.worker.results", get_stuck),
+}
+TARGET, PATCH = TARGETS.get(FAULT, (f"{SERVICES}.worker.model_runner", patch))
+ROLE = TARGET.rpartition(".")[0]
 
 
 class Finder(importlib.abc.MetaPathFinder):
@@ -207,13 +224,13 @@ class Finder(importlib.abc.MetaPathFinder):
 
         def exec_module(module: ModuleType) -> None:
             load(module)
-            patch(module)
+            PATCH(module)
 
         spec.loader.exec_module = exec_module  # type: ignore[method-assign]
         return spec
 
 
-if FAULT and any(f"octavo.services.{ROLE}" in word for word in sys.orig_argv):
+if FAULT and any(ROLE in word for word in sys.orig_argv):
     sys.meta_path.insert(0, Finder())
 if "OCTAVO_TEST_CLOCK" in os.environ:
     jump(os.environ["OCTAVO_TEST_CLOCK"])

@@ -1,0 +1,94 @@
+"""Announcer: tells the service manager and the frontends how the server is, when that changes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from octavo.services.supervisor.children import ChildProcess
+from octavo.services.supervisor.group import Group, told
+from octavo.services.supervisor.progress import Progress
+from octavo.services.supervisor.systemd import Notifier
+from octavo.shared.process import Condition
+
+INTERVAL = 1.0
+"""Seconds between two words on the same state."""
+
+
+class Announcer:
+    """`ready_line` is what STATUS says of a server that is ready; it is set when all were."""
+
+    def __init__(
+        self,
+        group: Group,
+        progress: Progress,
+        notifier: Notifier,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._group = group
+        self._progress = progress
+        self._notifier = notifier
+        self._clock = clock
+        self._status = Condition("")
+        self._due: dict[str, float] = {}
+        self._told: dict[ChildProcess, Condition] = {}
+        self.ready_line = ""
+
+    @property
+    def state(self) -> str:
+        """starting, loading, warming; then ready or degraded."""
+        if not self.ready_line:
+            return self._progress.state
+        return "degraded" if self._group.missing() or not self._group.engine_ready else "ready"
+
+    def ready(self, line: str) -> None:
+        """For the first time."""
+        self.ready_line = line
+        self._status = Condition("ready", line)
+        self._notifier.ready(line)
+
+    def tell_manager(self) -> None:
+        """Of another state at once, of its progress now and then."""
+        status = Condition(self.state, self._in_words())
+        if status.state != self._status.state or (
+            status != self._status and self._is_due("manager")
+        ):
+            self._status = status
+            self._notifier.status(status.progress)
+
+    def _in_words(self) -> str:
+        state, missing = self.state, self._group.missing()
+        if state == "ready":
+            return self.ready_line
+        if state != "degraded":
+            return self._progress.line or state
+        names = ", ".join(child.name for child in missing)
+        return f"degraded: {names or 'workers'} {self._progress.line_of(missing) or 'starting'}"
+
+    def tell_frontends(self) -> None:
+        """Those who do not know it yet, what concerns their requests: scheduler and workers."""
+        condition = self._of_engine()
+        self._told = {
+            child: self._told.get(child, Condition("")) for child in self._group.of("frontend")
+        }
+        unaware = [child for child, known in self._told.items() if known != condition]
+        urgent = any(self._told[child].state != condition.state for child in unaware)
+        if unaware and (urgent or self._is_due("frontends")):
+            for child in unaware:
+                child.tell(told(condition))
+                self._told[child] = condition
+
+    def _is_due(self, whom: str) -> bool:
+        """Whether another word on the same state is; then the next one is not for a while."""
+        now = self._clock()
+        if now < self._due.get(whom, 0.0):
+            return False
+        self._due[whom] = now + INTERVAL
+        return True
+
+    def _of_engine(self) -> Condition:
+        if self._group.engine_ready:
+            return Condition("ready")
+        if not self.ready_line:
+            return Condition(self._progress.state, self._progress.line)
+        return Condition("degraded", self._progress.line_of(self._group.missing()))
