@@ -221,4 +221,4 @@ class Load(Reply, kw_only=True):
 
 class State(Reply, kw_only=True):
     state: str
-    """ready, degraded, draining or engine_dead."""
+    """ready, degraded, draining or engine_dead; of the live page's feed, also "no answer"."""

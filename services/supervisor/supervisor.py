@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 from octavo.services.supervisor import listener as tcp
 from octavo.services.supervisor.admin import AdminSocket, Handler, default_path
+from octavo.services.supervisor.census import Census
 from octavo.services.supervisor.children import Spawner
 from octavo.services.supervisor.group import (
     WATCH_INTERVAL,
@@ -96,6 +97,7 @@ class Supervisor:
         self._admin = self._admin_socket()
         self._progress = Progress(self._notifier.status)
         self._serving = self._ending = False
+        self._census = Census(self._group, lambda: self._state)
         self._told = self._ready_line = ""
         """The service manager."""
 
@@ -162,6 +164,7 @@ class Supervisor:
         self._group.go()
         self._serving = True
         self._announce(facts, time.monotonic() - started)
+        self._census.tell()
         while True:
             events = self._group.wait(WATCH_INTERVAL)
             self._look_around()
@@ -171,6 +174,7 @@ class Supervisor:
     def _look_after(self, events: list[Event]) -> None:
         """See to the dead and the hung. Raises CrashLoop."""
         self._recovery.handle(events)
+        self._census.tell()
         if not self._recovery.kill_hung():
             self._notifier.watchdog()
 
@@ -226,6 +230,7 @@ class Supervisor:
     ) -> None:
         """Frontends first, for they finish requests that need the engine. A second signal kills."""
         self._ending = True
+        self._census.tell()
         self._notifier.stopping(frontend_patience + 2 * ENGINE_PATIENCE + KILL_SECONDS)
         # Ours are the last copies once the frontends close theirs: clients must then be refused.
         for listener in self._listeners.values():
