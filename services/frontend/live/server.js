@@ -98,7 +98,7 @@ const tenants = new Table("tenant", (row) => {
     name(one.name);
     runs(count(one.running));
     waits(count(one.waiting));
-    tokens(one.tokens === null ? "–" : count(one.tokens));
+    tokens(count(one.tokens));
   };
 });
 
