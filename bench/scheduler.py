@@ -1,4 +1,5 @@
-"""Microseconds a step costs the scheduler (schedule + update, CPU time, no message coding).
+"""Microseconds a step costs the scheduler (schedule + update, CPU time, no message coding), and
+what a snapshot for the live page costs it.
 
     python bench/scheduler.py [--running 64 256 1024] [--steps 400] [--json FILE]
 
@@ -20,6 +21,7 @@ from sched_fake_worker import CheapWorker
 
 from bench.results import Record, add_json_option, record, save
 from octavo.services.scheduler.limits import Limits
+from octavo.services.scheduler.live import Live
 from octavo.services.scheduler.scheduler import Scheduler
 from octavo.shared.messages import StepPlan, StepResult, Submit, pack
 from octavo.shared.sampling import SamplingParams
@@ -28,7 +30,8 @@ PROMPT_LEN = 128
 WARM_UP = 50
 PEER = b"frontend-0"
 EOS = [2, 3]
-PARTS = ("schedule", "update", "step")
+PARTS = ("schedule", "update", "step", "snapshot")
+SNAPSHOTS = 50
 
 
 def filled(running: int, block_size: int, length: int) -> Scheduler:
@@ -82,7 +85,19 @@ def measure(running: int, block_size: int, steps: int) -> dict[str, float]:
         sorted(values)[steps // 2] / 1000
         for values in ([a for a, _ in times], [b for _, b in times], [a + b for a, b in times])
     )
-    return {"schedule": schedule, "update": update, "step": both}
+    snapshot = snapshot_time(scheduler)
+    return {"schedule": schedule, "update": update, "step": both, "snapshot": snapshot}
+
+
+def snapshot_time(scheduler: Scheduler) -> float:
+    """Median of what the live page asks for twice a second, in microseconds."""
+    times = []
+    for _ in range(SNAPSHOTS):
+        live = Live(scheduler, time.monotonic)
+        began = time.perf_counter_ns()
+        live.text()
+        times.append(time.perf_counter_ns() - began)
+    return sorted(times)[SNAPSHOTS // 2] / 1000
 
 
 def run_one(scheduler: Scheduler, worker: CheapWorker) -> None:
@@ -99,7 +114,12 @@ def records(running: int, args: argparse.Namespace) -> list[Record]:
     runs = [measure(running, args.block_size, args.steps) for _ in range(args.repetitions)]
     row = 14 if running in (256, 1024) else None
     return [
-        record(f"scheduler_{part}_{running}", row, "us", [run[part] for run in runs])
+        record(
+            f"scheduler_{part}_{running}",
+            row if part != "snapshot" else None,
+            "us",
+            [run[part] for run in runs],
+        )
         for part in PARTS
     ]
 

@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from octavo.shared.arguments import without_keys
 from octavo.shared.standard_streams import open_standard_streams
 
 UNFINISHED = 1
@@ -51,6 +50,8 @@ def main() -> None:
 def hide_keys(argv: list[str]) -> None:
     """Start again without `--api-key`, whose value everybody on this machine can read: the
     variable means the same, and is ours alone to read."""
+    from octavo.shared.arguments import without_keys
+
     rest, keys = without_keys(argv)
     movable = all(re.fullmatch(r"[^,\s]+", key) for key in keys)  # else the variable says another
     if keys and movable and argv[0] != "check-config":  # which tells where values stand

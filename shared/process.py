@@ -38,6 +38,8 @@ LOST_FRONTEND = b"lost "
 """Supervisor to scheduler; followed by the frontend's name."""
 RESTARTS = b"restarts "
 """Supervisor to scheduler; followed by JSON: how often each role was started again."""
+PROCESSES = b"processes "
+"""Supervisor to scheduler, whenever it has changed; followed by JSON: a list of ProcessState."""
 ALIVE_INTERVAL = 1.0
 """Seconds."""
 RETIRE = signal.SIGUSR2
@@ -62,6 +64,21 @@ class Condition(msgspec.Struct, frozen=True, omit_defaults=True):
 
     state: str
     progress: str = ""
+
+
+class ProcessState(msgspec.Struct):
+    """One of the server's processes, as the supervisor sees it.
+
+    `state`: starting, ready, silent (it should have said something by now) or ending; the
+    supervisor's own is the server's. `restarts`: how often a process of this name was started
+    again. `started`: CLOCK_MONOTONIC seconds.
+    """
+
+    name: str
+    pid: int
+    state: str
+    restarts: int
+    started: float
 
 
 class Status(msgspec.Struct, kw_only=True, omit_defaults=True):

@@ -63,7 +63,7 @@ from octavo.services.frontend.routes.completions import completions
 from octavo.services.frontend.routes.embeddings import classify, embeddings, pooling
 from octavo.services.frontend.routes.health import health, live, load, metrics, ready, version
 from octavo.services.frontend.routes.live import events as live_events
-from octavo.services.frontend.routes.live import page, script, style
+from octavo.services.frontend.routes.live import page, part
 from octavo.services.frontend.routes.messages import count_tokens, messages
 from octavo.services.frontend.routes.models import list_models, retrieve_model
 from octavo.services.frontend.routes.openapi import openapi
@@ -173,9 +173,8 @@ SERVED = (
     ServedRoute("/load", load, "How many requests are in the engine", response=Load),
     ServedRoute("/metrics", metrics, "Prometheus metrics", media=TEXT),
     ServedRoute("/ui", page, "The live page", media=HTML),
-    ServedRoute("/ui/page.css", style, "Its style", media=HTML),
-    ServedRoute("/ui/page.js", script, "Its script", media=HTML),
     ServedRoute("/ui/events", live_events, "What it shows, twice a second", media=EVENTS),
+    ServedRoute("/ui/{part}", part, "Its style and scripts", media=HTML),
     ServedRoute("/openapi.json", openapi, "This description", media=JSON),
 )
 """Every route there is; the router and /openapi.json are both made from it."""

@@ -11,12 +11,13 @@ from pathlib import Path
 from starlette.datastructures import Headers
 from starlette.types import Scope as Request
 
+from octavo.services.frontend.live.parts import PARTS
 from octavo.shared.config import ServerConfig
 from octavo.shared.errors import ConfigError, Forbidden, Unauthorized
 from octavo.shared.keys import Key, Scope, digest_of, plain_key, read_key_file
 
 OPEN_PATHS = frozenset({"/health", "/health/live", "/health/ready"})
-PAGE_PATHS = frozenset({"/ui", "/ui/page.css", "/ui/page.js"})
+PAGE_PATHS = frozenset({"/ui", *(f"/ui/{name}" for name in PARTS)})
 """The live page, without anything in it: a browser has no key to show for a page."""
 ADMIN_PATHS = frozenset({"/ui/events"})
 METRICS_PATHS = frozenset({"/metrics", "/load"})

@@ -94,6 +94,10 @@ class Delivery:
         stream.finish(finished)
         del self._live[finished.request_id]
         self._told[stream.inbox] = None
+        self.trace(stream, finished)
+
+    def trace(self, stream: Stream, finished: Finished) -> None:
+        """It has ended; what goes wrong with its span is nobody's concern."""
         if self.tracer is not None:
             try:
                 self.tracer.note(stream, finished)

@@ -12,7 +12,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 from octavo.services.frontend import access
@@ -26,7 +26,6 @@ from octavo.shared.messages import (
     REQUEST_ID_BYTES,
     Abort,
     EngineStats,
-    Finished,
     FinishReason,
     Hello,
     HttpCounts,
@@ -182,7 +181,7 @@ class EngineClient:
                 )
                 for choice, name in enumerate(names)
             ]
-        return await self._start(submits, terms.traceparent)
+        return await self._start(submits, terms.trace)
 
     async def pool(
         self, prompts: Sequence[tuple[Sequence[int], PoolingParams]], terms: Terms
@@ -203,17 +202,17 @@ class EngineClient:
             )
             for ids, params in prompts
         ]
-        return await self._start(submits, terms.traceparent)
+        return await self._start(submits, terms.trace)
 
-    async def _start(self, submits: Sequence[Submit], traceparent: str) -> Inbox:
+    async def _start(self, submits: Sequence[Submit], trace: Mapping[str, str]) -> Inbox:
         goes_on = submits[0].goes_on
         if self._closed or (self.closing and not goes_on):
             raise EngineDead("The server is shutting down.")
         if not (self.healthy or goes_on):
             raise EngineDead("The engine is not running.", code=None if self.open else self.state)
-        inbox = Inbox([submit.request_id for submit in submits])
+        inbox = Inbox([submit.request_id for submit in submits], access.current().id)
         for stream, submit in zip(inbox.streams, submits, strict=True):
-            stream.submit, stream.traceparent = submit, traceparent
+            stream.submit, stream.trace = submit, trace
         access.note_inbox(inbox)
         self._live |= {stream.request_id: stream for stream in inbox.streams}
         try:
@@ -227,13 +226,16 @@ class EngineClient:
     def abort(self, streams: Sequence[Stream], reason: FinishReason = "abort") -> None:
         """Forget these sequences and have the engine stop those it still works on. `reason`: as in
         Abort."""
+        for stream in self._forget(streams, reason):
+            self._delivery.trace(stream, stream.ended(reason))
+
+    def _forget(self, streams: Sequence[Stream], reason: FinishReason) -> list[Stream]:
+        """Those that were live."""
         live = [one for one in streams if self._live.pop(one.request_id, None) is not None]
-        if self.tracer is not None:
-            for stream in live:
-                self.tracer.note(stream, stream.ended(reason))
         if live:
             ids = [stream.request_id for stream in live]
             self._post(self._spoke.send(Abort(request_ids=ids, reason=reason)))
+        return live
 
     async def page(self, page: Literal["metrics", "snapshot"]) -> bytes:
         """What the scheduler shows operators. Raises EngineDead after a timeout."""
@@ -326,11 +328,13 @@ class EngineClient:
 
     def _end(self, streams: Sequence[Stream], error: str, message: str | None = None) -> None:
         """With an error of ours; the engine is to stop them. Readers hear of it by `flush`."""
-        self.abort(streams)
+        live = self._forget(streams, "abort")
         for stream in streams:
-            finished = Finished(stream.request_id, "error", error=error, message=message)
+            finished = stream.ended("error", error, message)
             stream.finish(finished)
             self._delivery.has_news(stream.inbox)
+            if stream in live:
+                self._delivery.trace(stream, finished)
 
     def _fail_all(self, message: str) -> None:
         self._end(list(self._live.values()), "engine_dead", message)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
@@ -40,7 +40,12 @@ class Stream:
         self.request_id = request_id
         self.submit: Submit | None = None
         """What the engine was asked; None: nothing."""
-        self.traceparent = ""
+        self.trace: Mapping[str, str] = {}
+        """As in Terms."""
+        self.num_replays = 0
+        """How often another scheduler went on with it."""
+        self.first_at = 0.0
+        """When its first token came, by time.monotonic(); 0: none has."""
         self._token_ids = array("i")
         self._survived = self._safe_len = 0
         """Schedulers that have died since it last got FURTHER, which it has at this length."""
@@ -67,6 +72,7 @@ class Stream:
         tokens last came."""
         if self.submit is None:
             return None
+        self.num_replays += 1
         if len(self._token_ids) >= self._safe_len:
             self._survived = 0
         self._survived += 1
@@ -81,11 +87,15 @@ class Stream:
             until=self._until(self.submit.until),
         )
 
-    def ended(self, reason: FinishReason) -> Finished:
+    def ended(
+        self, reason: FinishReason, error: str | None = None, message: str | None = None
+    ) -> Finished:
         """What the engine would say had it ended the sequence."""
         return Finished(
             request_id=self.request_id,
             reason=reason,
+            error=error,
+            message=message,
             admitted_time=self.begun.admitted,
             first_token_time=self.begun.first_token,
         )
@@ -97,8 +107,9 @@ class Stream:
         return msgspec.structs.replace(until, queue=0.0) if self.admitted else until
 
     def add_token(self, token_id: int, logprob: TokenLogprob | None) -> None:
-        if self.inbox.first_at is None:
-            self.inbox.first_at = time.monotonic()
+        if not self.first_at:
+            self.first_at = time.monotonic()
+            self.inbox.first_at = self.inbox.first_at or self.first_at
         self._token_ids.append(token_id)
         self._piece.token_ids.append(token_id)
         if logprob is not None:
@@ -122,7 +133,9 @@ class Inbox:
     `interval`: a sequence's tokens behind its first are handed over this many at a time.
     """
 
-    def __init__(self, request_ids: Sequence[bytes]) -> None:
+    def __init__(self, request_ids: Sequence[bytes], name: str = "") -> None:
+        self.name = name
+        """The HTTP request's id."""
         self.streams = [Stream(request_id, self) for request_id in request_ids]
         self._index = {stream: i for i, stream in enumerate(self.streams)}
         self._ready: dict[Stream, None] = {}

@@ -221,7 +221,8 @@ class Load(Reply, kw_only=True):
 
 class State(Reply, kw_only=True):
     state: str
-    """starting, loading, warming, ready, degraded or draining."""
+    """starting, loading, warming, ready, degraded, draining or engine_dead; of the live page's
+    feed, also "no answer"."""
     progress: str | UnsetType = UNSET
     """Of what is being loaded, in words."""
 

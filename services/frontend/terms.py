@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from starlette.requests import Request
@@ -11,6 +12,8 @@ from starlette.requests import Request
 from octavo.services.frontend.time_limits import HEADER, Deadline, until
 from octavo.shared.keys import Key, Quota
 from octavo.shared.messages import NO_HURRY, Until
+
+TRACE = ("traceparent", "tracestate")
 
 
 class Body(Protocol):
@@ -26,15 +29,15 @@ class Body(Protocol):
 
 @dataclass(frozen=True)
 class Terms:
-    """`tenant`: who shares with whom. `quota`: of the key that was shown. `traceparent`: the
-    caller's span. `goes_on`: as in Submit."""
+    """`tenant`: who shares with whom. `quota`: of the key that was shown. `trace`: the headers that
+    name the caller's span. `goes_on`: as in Submit."""
 
     priority: int = 0
     cache_salt: str = ""
     tenant: str = ""
     until: Until = NO_HURRY
     quota: Quota | None = None
-    traceparent: str = ""
+    trace: Mapping[str, str] = field(default_factory=dict)
     goes_on: bool = False
 
     def taken_in(self) -> Terms:
@@ -53,7 +56,7 @@ def terms_of(request: Request, body: Body, salt: str | None = None) -> Terms:
         tenant=name if name and request.state.several else _user(body),
         until=until(request.headers.get(HEADER), body.deadline_ms),
         quota=None if key is None else key.quota,
-        traceparent=request.headers.get("traceparent", ""),
+        trace={name: request.headers[name] for name in TRACE if name in request.headers},
     )
 
 

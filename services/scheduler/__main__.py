@@ -19,7 +19,15 @@ from octavo.services.scheduler.wakeups import Wakeups
 from octavo.services.scheduler.worker_group import Joined, WorkerGroup
 from octavo.shared.config import FRONTEND_SOCKET, WORKER_SOCKET, EngineConfig, ProcessConfig
 from octavo.shared.messages import FromWorker, ToFrontend, ToScheduler, ToWorker
-from octavo.shared.process import LOST_FRONTEND, LOST_WORKERS, RESTARTS, Child, run_child
+from octavo.shared.process import (
+    LOST_FRONTEND,
+    LOST_WORKERS,
+    PROCESSES,
+    RESTARTS,
+    Child,
+    ProcessState,
+    run_child,
+)
 from octavo.shared.transport import Hub
 
 LINGER_MS = 1000
@@ -134,6 +142,9 @@ def _tell(engine: Engine, line: bytes) -> None:
         engine.lost_workers()
     elif line.startswith(RESTARTS):
         engine.restarts(msgspec.json.decode(line.removeprefix(RESTARTS), type=dict[str, int]))
+    elif line.startswith(PROCESSES):
+        states = msgspec.json.decode(line.removeprefix(PROCESSES), type=list[ProcessState])
+        engine.live.note(states)
     elif line.startswith(LOST_FRONTEND):
         engine.lost_frontend(line.removeprefix(LOST_FRONTEND))
 

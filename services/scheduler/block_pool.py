@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterable
 
+import numpy as np
+
 from octavo.shared.errors import OctavoError
+from octavo.shared.messages import Ints
 
 
 class OutOfBlocks(OctavoError):
@@ -24,7 +28,7 @@ class BlockPool:
         self.num_blocks = num_blocks
         self.num_free = num_blocks
         self._on_reuse = on_reuse
-        self._refs = [0] * num_blocks
+        self._refs = array("i", bytes(4 * num_blocks))
         self._end = num_blocks
         self._next: list[int] = [*range(1, num_blocks + 1), 0]
         self._prev: list[int] = [num_blocks, *range(num_blocks)]
@@ -35,6 +39,10 @@ class BlockPool:
 
     def refs(self, block: int) -> int:
         return self._refs[block]
+
+    def refs_by_block(self) -> Ints:
+        """int32[blocks]: a view, to be read only."""
+        return np.frombuffer(self._refs, np.int32)
 
     def free_blocks(self) -> list[int]:
         """The free list, next to be reused first."""

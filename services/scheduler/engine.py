@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable
 
+from octavo.services.scheduler.live import Live
 from octavo.services.scheduler.lobby import STATS_INTERVAL
 from octavo.services.scheduler.scheduler import Scheduler
 from octavo.services.scheduler.stall import Stall
@@ -54,6 +55,7 @@ class Engine:
         self._frontends = frontends
         self._workers = workers
         self._clock = clock
+        self.live = Live(scheduler, clock)
         self._known: set[bytes] = set()
         self._lost: set[bytes] = set()
         """Frontends that have ended; something of theirs may still be in the socket."""
@@ -106,14 +108,7 @@ class Engine:
                 self._scheduler.metrics.http.note(peer, message)
 
     def _page(self, page: str) -> bytes:
-        if page == "metrics":
-            return self._scheduler.metrics_text()
-        workers = "ready" if self._workers.present else "starting"
-        processes = {"scheduler-0": "ready"}
-        processes |= {f"worker-{rank}": workers for rank in range(len(self._workers.peers))}
-        names = sorted(peer.decode().partition(".")[0] for peer in self._known)
-        processes |= dict.fromkeys(names, "ready")
-        return self._scheduler.snapshot(processes)
+        return self._scheduler.metrics_text() if page == "metrics" else self.live.text()
 
     def _greet(self, peer: bytes) -> None:
         if peer not in self._known:

@@ -6,6 +6,8 @@ what is in use, for which there is a bound, and what was used lately.
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from octavo.services.scheduler.request import Request
@@ -57,6 +59,11 @@ class GrammarGate:
         spec = request.sampling.grammar
         grammar = None if spec is None else self._grammars.get(spec)
         return request in self._held or (grammar is not None and request in grammar.waiting)
+
+    def waiting(self) -> Iterator[Request]:
+        """Who waits here."""
+        lines = (grammar.waiting for grammar in self._grammars.values())
+        return itertools.chain(self._held, *lines)
 
     def must_wait(self, request: Request) -> bool:
         """Take note of a new request; True: it waits here until `opened` returns it."""

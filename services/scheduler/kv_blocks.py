@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from octavo.services.scheduler.block_map import BlockMap
 from octavo.services.scheduler.block_pool import BlockPool
 from octavo.services.scheduler.limits import Limits
 from octavo.services.scheduler.prefix_cache import BlockHasher, PrefixCache
@@ -15,8 +16,10 @@ class KVBlocks:
     def __init__(self, limits: Limits, fingerprint: bytes) -> None:
         self._limits = limits
         self._caching = limits.prefix_caching
-        self.cache = PrefixCache()
+        self.cache = PrefixCache(limits.num_blocks)
         self.pool = BlockPool(limits.num_blocks, on_reuse=self.cache.forget_block)
+        self.map = BlockMap(self.pool, self.cache)
+        self._owners = self.map.owners
         self._hasher = BlockHasher(fingerprint, limits.block_size)
 
     def find(self, request: Request) -> list[int]:
@@ -41,11 +44,13 @@ class KVBlocks:
         missing = self._limits.blocks_for(len(request.token_ids)) - len(hits)
         request.block_ids = hits + [self.pool.take() for _ in range(missing)]
         request.num_published = len(hits)
+        self.map.toggle(request.block_ids, request.colour)
 
     def grow(self, request: Request) -> int:
         """One more block at the end of a request's table."""
         block = self.pool.take()
         request.block_ids.append(block)
+        self._owners[block] ^= request.colour
         return block
 
     def publish(self, request: Request, num_computed: int) -> None:
@@ -73,6 +78,7 @@ class KVBlocks:
         """Give all blocks back, last first: of a prefix the end is reused before the start."""
         for block in reversed(request.block_ids):
             self.pool.release(block, reuse_first=block not in self.cache)
+        self.map.toggle(request.block_ids, request.colour)
         request.block_ids = []
         request.num_published = 0
 

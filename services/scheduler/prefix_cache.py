@@ -38,9 +38,13 @@ class BlockHasher:
 
 
 class PrefixCache:
-    """Two maps that mirror each other; the blocks themselves belong to the pool."""
+    """Two maps that mirror each other; the blocks themselves belong to the pool.
 
-    def __init__(self) -> None:
+    `findable`: 1 of each block that is in them.
+    """
+
+    def __init__(self, num_blocks: int) -> None:
+        self.findable = bytearray(num_blocks)
         self._block_of: dict[bytes, int] = {}
         self._key_of: dict[int, bytes] = {}
 
@@ -49,10 +53,6 @@ class PrefixCache:
 
     def __contains__(self, block: int) -> bool:
         return block in self._key_of
-
-    def blocks(self) -> list[int]:
-        """All that are findable."""
-        return list(self._key_of)
 
     def find(self, keys: Sequence[bytes]) -> list[int]:
         """Blocks of the longest cached prefix of `keys`."""
@@ -68,14 +68,17 @@ class PrefixCache:
         if key not in self._block_of and block not in self._key_of:
             self._block_of[key] = block
             self._key_of[block] = key
+            self.findable[block] = 1
 
     def forget_block(self, block: int) -> None:
         """The block's contents are about to change."""
         if (key := self._key_of.pop(block, None)) is not None:
             del self._block_of[key]
+            self.findable[block] = 0
 
     def forget_keys(self, keys: Iterable[bytes]) -> None:
         """The contents behind these keys are not to be trusted."""
         for key in keys:
             if (block := self._block_of.pop(key, None)) is not None:
                 del self._key_of[block]
+                self.findable[block] = 0

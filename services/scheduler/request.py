@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from octavo.services.scheduler.block_map import colour_of
 from octavo.services.scheduler.limits import Limits
 from octavo.shared.keys import Quota
 from octavo.shared.messages import (
@@ -83,6 +84,13 @@ class Request:
     """Its trial has not begun (`trials`)."""
     parent: bytes = b""
     """As in Submit."""
+    colour: int = 0
+    """On the live page."""
+
+    @property
+    def serial(self) -> int:
+        """How many came before it."""
+        return self.order[2]
 
     @property
     def min_len(self) -> int:
@@ -148,4 +156,5 @@ class Request:
             parent=submit.parent,
             safe_len=len(token_ids) + FURTHER,
             survived=submit.survived,
+            colour=colour_of(serial),
         )

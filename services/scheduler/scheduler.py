@@ -13,8 +13,7 @@ import math
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from types import MappingProxyType
-
-import msgspec
+from typing import Any
 
 from octavo.services.scheduler.lifecycle import Lifecycle
 from octavo.services.scheduler.limits import Limits
@@ -61,6 +60,7 @@ class Scheduler:
         started: float | None = None,
     ) -> None:
         """`started`: when this process began to take requests, if not now."""
+        self.model_name = model_name
         self._epoch = epoch
         self._limits = limits
         self._metrics = Metrics(model_name, limits, epoch, cache_facts)
@@ -279,9 +279,9 @@ class Scheduler:
         life = self._life
         return self._metrics.text(self.stats(), len(life.kv.cache), life.num_deferred)
 
-    def snapshot(self, processes: dict[str, str]) -> bytes:
-        """JSON for the live page; `processes`: states by name."""
-        return msgspec.json.encode(snapshot(self._life, self.stats(), processes))
+    def snapshot(self) -> dict[str, Any]:
+        """What the live page shows, without the processes."""
+        return snapshot(self._life, self.stats())
 
     @property
     def metrics(self) -> Metrics:

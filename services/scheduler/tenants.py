@@ -10,6 +10,7 @@ latest. Shares are even, or as the weights of the tenants' keys are.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -121,6 +122,12 @@ class Tenants:
     def name(self, number: int) -> str:
         """Of a tenant with requests."""
         return self._names.get(number, "")
+
+    def present(self) -> Iterator[tuple[int, str, int, int]]:
+        """(number, name, requests, running ones among them) of each."""
+        requests, running = self._requests.tolist(), self.seats[0].tolist()
+        for number, name in self._names.items():
+            yield number, name, int(requests[number]), int(running[number])
 
     def had(self, number: int) -> float:
         """The counter."""

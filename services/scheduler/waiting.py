@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import bisect
+import heapq
+import itertools
 from collections.abc import Callable, Iterator, Set
 
 import numpy as np
@@ -39,6 +41,10 @@ class Line:
             return False
         del self.orders[index], self.requests[index]
         return True
+
+
+def _order(request: Request) -> Order:
+    return request.order
 
 
 class WaitingQueue:
@@ -84,6 +90,12 @@ class WaitingQueue:
     def firsts(self) -> Iterator[Request]:
         """Of each tenant, who is next."""
         return (line.requests[0] for line in self._lines.values())
+
+    def heads(self, most: int) -> list[Request]:
+        """The first so many by their order, whose turn it may not be yet."""
+        lines = heapq.nsmallest(most, self._lines.values(), key=lambda line: line.orders[0])
+        merged = heapq.merge(*(line.requests[:most] for line in lines), key=_order)
+        return list(itertools.islice(merged, most))
 
     def first_of(self, tenant: int) -> Request | None:
         line = self._lines.get(tenant)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import itertools
 import logging
 import selectors
@@ -86,12 +87,15 @@ class Group:
 
     def __init__(self, spawner: Spawner) -> None:
         self.children: list[ChildProcess] = []
+        self.starts: collections.Counter[str] = collections.Counter()
+        """By name."""
         self._spawner = spawner
         self._selector = selectors.DefaultSelector()
 
     def start(self, config: ProcessConfig, sockets: Mapping[str, int] = NONE) -> ChildProcess:
         child = self._spawner.spawn(config, sockets)
         self.children.append(child)
+        self.starts[child.name] += 1
         self._selector.register(child.status_fd, selectors.EVENT_READ, child)
         return child
 

@@ -263,7 +263,7 @@ OPTIONS = (
     Option(
         "otlp_traces_endpoint",
         SERVER,
-        "Where spans of requests go (OTLP over HTTP); needs the extra octavo[otel].",
+        "Collector that spans of requests go to (OTLP over HTTP); needs the extra octavo[otel].",
         metavar="URL",
     ),
     Option(

@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 from octavo.services.supervisor import listener as tcp
 from octavo.services.supervisor.admin import AdminSocket, Handler, default_path
 from octavo.services.supervisor.announcer import Announcer
+from octavo.services.supervisor.census import Census
 from octavo.services.supervisor.children import Spawner
 from octavo.services.supervisor.folder import private_directory
 from octavo.services.supervisor.group import WATCH_INTERVAL, Event, Group, Plan
@@ -93,6 +94,7 @@ class Supervisor:
         self._announcer = Announcer(self._group, self._progress, self._notifier)
         self._admin = self._admin_socket()
         self._ending = False
+        self._census = Census(self._group, lambda: self._state)
 
     def run(self, started: float) -> int:
         try:
@@ -158,6 +160,7 @@ class Supervisor:
     def _look_after(self, events: list[Event]) -> None:
         """See to the dead and the hung. Raises CrashLoop."""
         self._recovery.handle(events)
+        self._census.tell()
         if not self._recovery.kill_hung():
             self._notifier.watchdog()
         self._announcer.tell_frontends()
@@ -210,6 +213,7 @@ class Supervisor:
     ) -> None:
         """Frontends first, for they finish requests that need the engine. A second signal kills."""
         self._ending = True
+        self._census.tell()
         self._notifier.stopping(frontend_patience + 2 * ENGINE_PATIENCE + KILL_SECONDS)
         # Ours are the last copies once the frontends close theirs: clients must then be refused.
         for listener in self._listeners.values():

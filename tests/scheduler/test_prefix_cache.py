@@ -45,14 +45,14 @@ def test_keys_grow_as_ids_do() -> None:
 
 
 def test_find_stops_at_the_first_gap() -> None:
-    cache = PrefixCache()
+    cache = PrefixCache(16)
     cache.insert(b"a", 5)
     cache.insert(b"c", 6)
     assert cache.find([b"a", b"b", b"c"]) == [5]
 
 
 def test_the_first_block_of_a_key_stays() -> None:
-    cache = PrefixCache()
+    cache = PrefixCache(16)
     cache.insert(b"a", 5)
     cache.insert(b"a", 6)
     assert cache.find([b"a"]) == [5]
@@ -60,7 +60,7 @@ def test_the_first_block_of_a_key_stays() -> None:
 
 
 def test_forgetting() -> None:
-    cache = PrefixCache()
+    cache = PrefixCache(16)
     for block, key in enumerate([b"a", b"b", b"c"]):
         cache.insert(key, block)
     cache.forget_block(1)

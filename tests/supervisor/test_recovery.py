@@ -7,8 +7,11 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from house_supervisor import Served, alive, connects, wait_until
+
+from octavo.shared.process import ProcessState
 
 ALL = {"scheduler-0", "worker-0", "worker-1", "frontend-0", "frontend-1"}
 
@@ -114,6 +117,31 @@ def test_a_crash_loop_while_draining_is_told(tmp_path: Path, serving: list[Serve
     served.process.send_signal(signal.SIGTERM)
     code, errors = served.finish()
     assert code == 70 and "5 restarts within 60 s did not help; stopping" in errors
+
+
+def census(served: Served) -> dict[str, ProcessState]:
+    """What the scheduler was told last."""
+    lines = [line.split()[1] for line in served.log.read_text().splitlines()]
+    told = [line.removeprefix("processes-") for line in lines if line.startswith("processes-")]
+    states = msgspec.json.decode(told[-1], type=list[ProcessState]) if told else []
+    return {one.name: one for one in states}
+
+
+def test_the_scheduler_knows_who_is_there(served: Served) -> None:
+    """Each process by its name, and how often it was started again, whichever dies."""
+    wait_until(lambda: census(served).keys() == ALL | {"supervisor"})
+    first = census(served)
+    assert {one.state for one in first.values()} == {"ready"}
+    assert first["supervisor"].pid == served.process.pid
+    for number, victim in enumerate(("frontend-1", "scheduler-0"), 1):
+        os.kill(census(served)[victim].pid, signal.SIGKILL)
+        wait_until(lambda: sum(one.restarts for one in census(served).values()) == number)  # noqa: B023
+        wait_until(lambda: census(served)["supervisor"].state == "ready")
+    last = census(served)
+    assert {name for name, one in last.items() if one.restarts} == {"frontend-1", "scheduler-0"}
+    assert last["frontend-1"].pid == served.events("started")["frontend-1"]
+    assert last["frontend-1"].started > first["frontend-1"].started
+    assert last["worker-0"] == first["worker-0"]
 
 
 def test_a_crash_loop_ends_the_server(tmp_path: Path, serving: list[Served]) -> None:

@@ -21,6 +21,10 @@ def chromium() -> str | None:
     return shutil.which("chromium")
 
 
+class Navigated(Exception):
+    """The page was left while it was asked."""
+
+
 class Browser:
     """One page. `problems`: what its console complained of; `hosts`: whom it asked."""
 
@@ -36,13 +40,19 @@ class Browser:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
+        self._port = port
         self._stack = contextlib.ExitStack()
-        self._socket = self._stack.enter_context(connect(_address(port), max_size=None))
+        # Chromium answers no pings, for want of which the line would be cut after 40 seconds.
+        address = _address(port)
+        line = connect(address, max_size=None, ping_interval=None)
+        self._socket = self._stack.enter_context(line)
         self._numbers = itertools.count(1)
         self.problems: list[str] = []
         self.hosts: set[str] = set()
+        self._paths: list[str] = []
         for domain in ("Page", "Runtime", "Network", "Log"):
             self.call(f"{domain}.enable")
+        self.call("Emulation.setFocusEmulationEnabled", enabled=True)
 
     def call(self, method: str, **params: Any) -> Any:
         number = next(self._numbers)
@@ -50,6 +60,8 @@ class Browser:
         while True:
             message = json.loads(self._socket.recv(timeout=30))
             if message.get("id") == number:
+                if "navigated" in message.get("error", {}).get("message", ""):
+                    raise Navigated
                 assert "error" not in message, message
                 return message["result"]
             self._note(message)
@@ -63,11 +75,30 @@ class Browser:
                 self.problems.append(str(params["entry"]))
             case "Network.requestWillBeSent":
                 url = httpx.URL(params["request"]["url"])
+                self._paths.append(url.path)
                 self.hosts |= {f"{url.host}:{url.port}"} if url.scheme.startswith("http") else set()
 
     def open(self, url: str) -> None:
         self.call("Page.navigate", url=url)
-        self.until("document.readyState === 'complete'")
+        address = json.dumps(url)  # not the page before, which is complete as well
+        self.until(f"location.href === {address} && document.readyState === 'complete'")
+
+    def requests(self, path: str) -> int:
+        """How often it has asked for that."""
+        self.run("1")  # hears what there is to hear
+        return self._paths.count(path)
+
+    def reload(self) -> None:
+        self.run("window.isOld = true")
+        self.call("Page.reload")
+        self.until("!window.isOld && document.readyState === 'complete'")
+
+    def tab(self, url: str) -> str:
+        """Another one, in front of those there are; returns its id."""
+        return str(httpx.put(f"http://127.0.0.1:{self._port}/json/new?{url}").json()["id"])
+
+    def close_tab(self, tab: str) -> None:
+        httpx.get(f"http://127.0.0.1:{self._port}/json/close/{tab}")
 
     def run(self, script: str) -> Any:
         found = self.call(
@@ -78,18 +109,29 @@ class Browser:
 
     def until(self, condition: str, seconds: float = 20) -> None:
         deadline = time.monotonic() + seconds
-        while not self.run(f"Boolean({condition})"):
+        while not self._holds(condition):
             assert time.monotonic() < deadline, condition
             time.sleep(0.1)
 
-    def resize(self, width: int, height: int) -> None:
+    def _holds(self, condition: str) -> bool:
+        try:
+            return bool(self.run(f"Boolean({condition})"))
+        except Navigated:
+            return False
+
+    def resize(self, width: int, height: int, scale: float = 1) -> None:
         self.call(
             "Emulation.setDeviceMetricsOverride",
             width=width,
             height=height,
-            deviceScaleFactor=1,
+            deviceScaleFactor=scale,
             mobile=width < 600,
         )
+
+    def prefer(self, theme: str) -> None:
+        """What the system is set to: dark or light."""
+        features = [{"name": "prefers-color-scheme", "value": theme}]
+        self.call("Emulation.setEmulatedMedia", features=features)
 
     def press(self, key: str) -> None:
         for kind in ("keyDown", "keyUp"):

@@ -65,6 +65,8 @@ class FakeEngine:
         self.hold = False
         self.answers_metrics = True
         self.error: tuple[str, str | None] | None = None
+        self.pages: list[str] = []
+        """That were asked for."""
         self.hello = 0
         self.submits: list[Submit] = []
         self.aborted: list[bytes] = []
@@ -88,9 +90,12 @@ class FakeEngine:
             case Abort():
                 self.aborted += message.request_ids
                 self.reasons.append(message.reason)
-            case PageQuery() if self.answers_metrics:
-                text = b"vllm:num_requests_running 0\n"
-                self.inbox.put_nowait(PageText(query_id=message.query_id, text=text))
+            case PageQuery():
+                self.pages.append(message.page)
+                texts = {"metrics": b"vllm:num_requests_running 0\n", "snapshot": b'{"totals":{}}'}
+                if self.answers_metrics:
+                    text = texts[message.page]
+                    self.inbox.put_nowait(PageText(query_id=message.query_id, text=text))
 
     def beat(self, epoch: int = 0, stalled: bool = False) -> None:
         stats = EngineStats(

@@ -10,6 +10,7 @@ import msgspec
 from hypothesis import HealthCheck, settings
 from sched_fake_worker import FakeWorker, StepFails
 
+from octavo.services.scheduler.block_map import CACHED, FREE, MAX_CELLS, SHARED
 from octavo.services.scheduler.grammar_gate import GrammarGate
 from octavo.services.scheduler.limits import Limits
 from octavo.services.scheduler.prefill_share import prefill_share
@@ -445,6 +446,20 @@ class Harness:
         assert self.backlog_of(begun) + life.waiting.num_tokens == self.backlog()
         cache = life.kv.cache
         assert {cache._block_of[key]: key for key in cache._block_of} == cache._key_of
+        self._check_map(owned)
+
+    def _check_map(self, owned: collections.Counter[int]) -> None:
+        """As the live page shows the blocks, each of which is held so often."""
+        life = self.life
+        if self.limits.num_blocks > MAX_CELLS:
+            return
+        shown = dict.fromkeys(life.kv.cache._key_of, CACHED)
+        for request in life.running.values():
+            shown |= dict.fromkeys(request.block_ids, request.colour)
+        shown |= {block: SHARED for block, count in owned.items() if count > 1}
+        cells = life.kv.map.cells()
+        assert {block: cells[block] for block in shown} == shown
+        assert cells.count(FREE) == self.limits.num_blocks - len(shown)
 
 
 def here(hub: MemoryHub[ToWorker, FromWorker], num_ranks: int, num_blocks: int = 32) -> WorkerGroup:

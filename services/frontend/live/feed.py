@@ -16,31 +16,36 @@ LONGEST = 60.0
 
 
 class LiveFeed:
-    """The first of those who watch asks the scheduler; the others read what it got."""
+    """The first of those who watch has the next snapshot made; the others wait for the same."""
 
     def __init__(self, engine: EngineClient) -> None:
         self._engine = engine
-        self._latest = b""
-        self._asked = -INTERVAL
-        self._lock = asyncio.Lock()
+        self._next: asyncio.Task[bytes] | None = None
+        self._made = float("-inf")
 
     async def follow(self) -> AsyncIterator[bytes]:
-        """Events until the server drains, or LONGEST has passed."""
+        """Events until LONGEST has passed; a single one while the server drains, which waits for
+        the end of every stream."""
         loop = asyncio.get_running_loop()
-        began = loop.time()
-        while not self._engine.closing and loop.time() - began < LONGEST:
-            yield await self._snapshot(loop)
-            await asyncio.sleep(INTERVAL)
+        end = loop.time() + LONGEST
+        while True:
+            yield await self._snapshot()
+            if self._engine.closing or loop.time() > end:
+                return
 
-    async def _snapshot(self, loop: asyncio.AbstractEventLoop) -> bytes:
-        async with self._lock:
-            if loop.time() - self._asked >= INTERVAL / 2:
-                self._latest = await self._ask()
-                self._asked = loop.time()
-        return self._latest
+    async def _snapshot(self) -> bytes:
+        if self._next is None or self._next.done():
+            self._next = asyncio.create_task(self._make())
+        return await asyncio.shield(self._next)
 
-    async def _ask(self) -> bytes:
+    async def _make(self) -> bytes:
+        """INTERVAL after the last one."""
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(self._made + INTERVAL - loop.time())
+        self._made = loop.time()
         try:
-            return b"data: " + await self._engine.page("snapshot") + b"\n\n"
+            snapshot = await self._engine.page("snapshot")
         except EngineDead:
-            return event(State(state=self._engine.state))
+            return event(State(state="draining" if self._engine.closing else "no answer"))
+        # What the scheduler cannot know goes first into its object.
+        return b'data: {"state":"%s",%s\n\n' % (self._engine.state.encode(), snapshot[1:])

@@ -9,10 +9,12 @@ from __future__ import annotations
 import importlib.resources
 from functools import cache
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from octavo.services.frontend.connection import STREAM_HEADERS
+from octavo.services.frontend.live.parts import PAGE, PARTS
 
 TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript"}
 POLICY = (
@@ -33,15 +35,15 @@ def _file(name: str) -> bytes:
 
 
 async def page(request: Request) -> Response:
-    return _static("page.html")
+    return _static(PAGE)
 
 
-async def style(request: Request) -> Response:
-    return _static("page.css")
-
-
-async def script(request: Request) -> Response:
-    return _static("page.js")
+async def part(request: Request) -> Response:
+    """Its style or one of its scripts."""
+    name = request.path_params["part"]
+    if name not in PARTS:
+        raise HTTPException(404)
+    return _static(name)
 
 
 def _static(name: str) -> Response:
