@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -70,6 +72,16 @@ def test_a_key_of_the_environment(capsys: pytest.CaptureFixture[str]) -> None:
     assert "the API key is not printable ASCII" in capsys.readouterr().err
 
 
+@pytest.fixture
+def signals() -> Iterator[None]:
+    """Left as they were: a command that runs in a process of its own need not."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("signals")
 @pytest.mark.parametrize(
     ("flags", "says"),
     [

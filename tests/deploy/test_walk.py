@@ -173,7 +173,7 @@ def scraped() -> set[str]:
     """Targets that Prometheus has been to."""
     try:
         found = httpx.get("http://127.0.0.1:9090/api/v1/targets").json()["data"]["activeTargets"]
-    except httpx.HTTPError:
+    except (httpx.HTTPError, ValueError):  # it is still starting
         return set()
     return {one["labels"]["instance"] for one in found if one["lastScrape"][:4] != "0001"}
 
