@@ -148,7 +148,10 @@ def error_of(finished: Finished) -> OctavoError:
     """What the engine said of a sequence that it could not finish."""
     match finished.error:
         case "overloaded":
-            return Overloaded(finished.message or "The server is full; try again soon.")
+            return Overloaded(
+                finished.message or "The server is full; try again soon.",
+                retry_after=finished.retry_after,
+            )
         case "too_long":
             return ContextTooLong(finished.message or "The request does not fit into the context.")
         case "rate_limited":
@@ -159,7 +162,9 @@ def error_of(finished: Finished) -> OctavoError:
             return DeadlineExceeded(finished.message or "The deadline has passed.")
         case "out_of_memory":
             return Overloaded(
-                finished.message or "The server has not enough memory.", code="out_of_memory"
+                finished.message or "The server has not enough memory.",
+                code="out_of_memory",
+                retry_after=finished.retry_after,
             )
         case "request_quarantined":
             return RequestFailed(

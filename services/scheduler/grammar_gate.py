@@ -52,6 +52,11 @@ class GrammarGate:
         """Requests that wait."""
         return len(self._held) + sum(len(one.waiting) for one in self._grammars.values())
 
+    def waiting(self) -> list[Request]:
+        """These requests."""
+        compiling = (one for grammar in self._grammars.values() for one in grammar.waiting)
+        return [*self._held, *compiling]
+
     def has(self, request: Request) -> bool:
         """Whether the request waits here."""
         spec = request.sampling.grammar

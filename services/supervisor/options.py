@@ -261,12 +261,14 @@ OPTIONS = (
         "max_queued_requests",
         SERVER,
         "Requests waiting or running above which new ones get 503.",
+        alias="--max-num-queued-reqs",
         parse=size,
     ),
     Option(
         "max_queued_tokens",
         SERVER,
         "Tokens of prompts waiting above which new requests get 503.",
+        alias="--max-num-queued-tokens",
         parse=size,
     ),
     Option(

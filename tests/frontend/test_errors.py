@@ -243,14 +243,17 @@ def test_each_key_has_a_prefix_cache_of_its_own(tokenizer: Tokenizer) -> None:
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize(
     ("code", "status"),
-    [("overloaded", 503), ("too_long", 400), ("numerical_error", 500), ("internal_error", 500)],
+    [
+        *[("overloaded", 503), ("out_of_memory", 503), ("too_long", 400)],
+        *[("numerical_error", 500), ("internal_error", 500)],
+    ],
 )
 def test_the_engines_errors(tokenizer: Tokenizer, code: str, status: int, stream: bool) -> None:
     async def test(front: Frontend) -> None:
-        front.engine.error = (code, None)
+        front.engine.error, front.engine.retry_after = (code, None), 7
         response = await front.post(CHAT, messages=HI, stream=stream)
         error = error_of(response, status)
-        assert response.headers.get("retry-after") == ("1" if status == 503 else None)
+        assert response.headers.get("retry-after") == ("7" if status == 503 else None)
         assert error["code"] == {"too_long": "context_length_exceeded"}.get(code, code)
 
     run(tokenizer, test)
