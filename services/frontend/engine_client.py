@@ -264,15 +264,16 @@ class EngineClient:
                 self._told[stream.inbox] = None
 
     def _deliver_tokens(self, outputs: Outputs) -> None:
-        entries = {}
-        if outputs.logprobs is not None:
-            rows = unpack(outputs.logprob_rows).tolist()
-            entries = dict(zip(rows, unpack_logprobs(outputs.logprobs), strict=True))
+        values, places = outputs.logprobs, {}
+        if values is not None:
+            places = {row: i for i, row in enumerate(unpack(outputs.logprob_rows).tolist())}
         ids, size = outputs.request_ids, REQUEST_ID_BYTES
         for row, token_id in enumerate(unpack(outputs.token_ids).tolist()):
             stream = self._live.get(ids[row * size : (row + 1) * size])
             if stream is not None:
-                stream.add_token(token_id, entries.get(row))
+                if values is not None and row in places:
+                    stream.add_logprobs(values, places[row])
+                stream.add_token(token_id)
                 self._told[stream.inbox] = None
 
     def flush(self) -> None:
@@ -281,6 +282,9 @@ class EngineClient:
         for inbox in told:
             try:
                 inbox.flush()
+                if inbox.has_news and inbox.is_flooded:
+                    self.abort(inbox.streams)
+                    inbox.give_up()
             except Exception:  # one request's trouble must not end the line that all hear by
                 log.exception("a reader failed")
                 self.abort(inbox.streams)

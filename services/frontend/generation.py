@@ -83,12 +83,21 @@ class Generation:
         return await self._inbox.wait(timeout)
 
     def take(self) -> list[tuple[int, Delta]]:
-        """What is there by now; raises as `next`."""
+        """What is there by now, or the first of much; raises as `next`."""
         return self._deltas(self._inbox.take())
+
+    @property
+    def has_news(self) -> bool:
+        """Whether there is something to take."""
+        return self._inbox.has_news
 
     def watch(self, on_news: Callable[[], None] | None) -> None:
         """Have `on_news` called, from the engine's message, when there is something to take."""
         self._inbox.on_news = on_news
+
+    def on_flood(self, cut_off: Callable[[], None]) -> None:
+        """Have `cut_off` called where the client leaves too much unread."""
+        self._inbox.on_flood = cut_off
 
     def _deltas(self, pieces: list[tuple[int, Piece]]) -> list[tuple[int, Delta]]:
         return [
@@ -96,6 +105,11 @@ class Generation:
             for index, piece in pieces
             if self.outputs[index].finish_reason is None
         ]
+
+    def keep_no_logprobs(self) -> None:
+        """They are read as they come."""
+        for output in self.outputs:
+            output.keeps_logprobs = False
 
     async def run(self) -> None:
         """Read to the end of every choice."""
