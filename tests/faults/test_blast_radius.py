@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fault_checks import COUNT, TOKENS, Footprint, outcomes, report
+from fault_checks import COUNT, TOKENS, outcomes, report, wrong
 from fault_streams import Seen, Streams
 from octavo_server import Server
 
@@ -20,11 +20,11 @@ CURSED = {"prompt": "A cursed request.", "max_tokens": 47, "ignore_eos": True, "
 
 
 @pytest.fixture
-def faulty(start: Start) -> Callable[[str], Server]:
+def faulty(start: Start) -> Start:
     path = os.pathsep.join([str(HOOKS), *filter(None, [os.environ.get("PYTHONPATH")])])
 
-    def make(fault: str, *flags: str) -> Server:
-        return start(*flags, env={"PYTHONPATH": path, "OCTAVO_TEST_FAULT": fault})
+    def make(fault: str, **options: Any) -> Server:
+        return start(env={"PYTHONPATH": path, "OCTAVO_TEST_FAULT": fault}, **options)
 
     return make
 
@@ -54,58 +54,47 @@ class Curse:
     [("memory", 503, "out_of_memory"), ("raise", 500, "request_quarantined")],
 )
 def test_f9_a_request_that_fails_alone(
-    faulty: Callable[..., Server], reference: list[Seen], fault: str, status: int, code: str
+    faulty: Start, reference: list[Seen], fault: str, status: int, code: str
 ) -> None:
     """The others see a pause. No process ends."""
-    server = faulty(fault)
-    before, children, curse = Footprint(server), server.children(), Curse(server)
+    server = faulty(fault, tracebacks=fault == "raise")
+    children, curse = server.children(), Curse(server)
     streams = Streams(server.url, COUNT, TOKENS)
     seen = streams.run(curse, at=0.3)
     curse.join()
     assert (curse.status, curse.body["error"]["code"]) == (status, code), curse.body
-    report(f"F9-{fault}", round(streams.longest_gap, 2), 10)
+    report(f"F9-{fault}-gap-s", round(streams.longest_gap, 2), 10, timed=True)
     assert outcomes(seen) == outcomes(reference)
     assert server.children() == children
     assert server.metric("octavo:failed_steps_total") >= 1
-    if fault == "memory":  # of the other the log has the traceback
-        before.check()
 
 
-def test_f9_one_step_out_of_memory_fails_nobody(
-    faulty: Callable[..., Server], reference: list[Seen]
-) -> None:
+def test_f9_one_step_out_of_memory_fails_nobody(faulty: Start, reference: list[Seen]) -> None:
     server = faulty("memory-once")
-    before = Footprint(server)
     seen = Streams(server.url, COUNT, TOKENS).run()
-    assert outcomes(seen) == outcomes(reference)
+    report("F9-once-wrong", wrong(seen, reference), 0)
     assert server.metric("octavo:failed_steps_total") == 1
-    before.check()
 
 
-def test_f11_nan_ends_its_row_alone(faulty: Callable[..., Server], reference: list[Seen]) -> None:
+def test_f11_nan_ends_its_row_alone(faulty: Start, reference: list[Seen]) -> None:
     server = faulty("nan")
-    before, curse = Footprint(server), Curse(server)
+    curse = Curse(server)
     seen = Streams(server.url, COUNT, TOKENS).run(curse, at=0.3)
     curse.join()
     assert curse.status == 500 and curse.body["error"]["code"] == "numerical_error"
-    assert outcomes(seen) == outcomes(reference)
+    report("F11-wrong", wrong(seen, reference), 0)
     again = server.post("/v1/completions", {**CURSED, "max_tokens": 46})
     assert again["usage"]["completion_tokens"] == 46
     assert again["usage"]["prompt_tokens_details"]["cached_tokens"] == 0, "nothing of it is reused"
-    before.check()
 
 
-def test_a_request_that_kills_is_quarantined(
-    faulty: Callable[..., Server], reference: list[Seen]
-) -> None:
+def test_a_request_that_kills_is_quarantined(faulty: Start, reference: list[Seen]) -> None:
     server = faulty("die")
-    before, curse = Footprint(server), Curse(server)
+    curse = Curse(server)
     streams = Streams(server.url, COUNT, TOKENS)
     seen = streams.run(curse, at=0.3)
     curse.join()
     assert curse.status == 500 and curse.body["error"]["code"] == "request_quarantined"
     deaths = sum("worker-0 was killed" in line for line in server.lines)
-    report("quarantine", deaths, 5)
-    assert deaths <= 5
+    report("quarantine-deaths", deaths, 5)
     assert outcomes(seen) == outcomes(reference)
-    before.check()
