@@ -125,10 +125,15 @@ class ServerError(OctavoError):
 
 
 class Overloaded(ServerError):
+    """`retry_after`: whole seconds."""
+
     status = 503
     type = "overloaded_error"
     code = "overloaded"
-    retry_after = 1
+
+    def __init__(self, message: str, *, code: str | None = None, retry_after: int = 1) -> None:
+        super().__init__(message, code=code)
+        self.retry_after = retry_after
 
 
 class EngineDead(ServerError):

@@ -351,7 +351,7 @@ class Finished(Item):
     error: str | None = None
     message: str | None = None
     retry_after: int = 1
-    """Seconds, of `rate_limited`."""
+    """Seconds, of `overloaded`, `out_of_memory` and `rate_limited`."""
     admitted_time: float = 0.0
     first_token_time: float = 0.0
     """CLOCK_MONOTONIC seconds; 0: it never got so far."""

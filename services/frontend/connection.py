@@ -54,5 +54,10 @@ class Connection:
             self._access.direct += len(block)
             self._wire.transport.write(b"%x\r\n%s\r\n" % (len(block), block))
 
+    def cut_off(self) -> None:
+        """The client reads nothing, or too little."""
+        if self._wire is not None:
+            self._wire.cut_off()
+
     async def end(self) -> None:
         await self._send({"type": "http.response.body", "body": b"", "more_body": False})

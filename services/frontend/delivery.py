@@ -38,13 +38,18 @@ P = TypeVar("P", bound=Part)
 
 class Delivery:
     """`live`: the streams by their ids; who has finished is taken out. `give_up`: asked to end
-    streams with an error, and to have the engine stop them."""
+    streams with an error, and to have the engine stop them; `abort`: to forget those that nobody
+    reads."""
 
     def __init__(
-        self, live: dict[bytes, Stream], give_up: Callable[[Sequence[Stream], str], None]
+        self,
+        live: dict[bytes, Stream],
+        give_up: Callable[[Sequence[Stream], str], None],
+        abort: Callable[[Sequence[Stream]], None],
     ) -> None:
         self._live = live
         self._give_up = give_up
+        self._abort = abort
         self._told: dict[Inbox, None] = {}
         """Inboxes with news that their readers have not been told of."""
         self.tracer: Tracer | None = None
@@ -69,15 +74,16 @@ class Delivery:
         self._each(outputs.finished, self._finish)
 
     def _take_tokens(self, outputs: Outputs) -> None:
-        entries = {}
-        if outputs.logprobs is not None:
-            rows = unpack(outputs.logprob_rows).tolist()
-            entries = dict(zip(rows, unpack_logprobs(outputs.logprobs), strict=True))
+        values, places = outputs.logprobs, {}
+        if values is not None:
+            places = {row: i for i, row in enumerate(unpack(outputs.logprob_rows).tolist())}
         token_ids = unpack(outputs.token_ids).tolist()
         for row, request_id in enumerate(_request_ids(outputs)):
             if (stream := self._live.get(request_id)) is not None:
                 try:
-                    stream.add_token(token_ids[row], entries.get(row))
+                    if values is not None and row in places:
+                        stream.add_logprobs(values, places[row])
+                    stream.add_token(token_ids[row])
                 except Exception as error:
                     self._fail(stream, error)
                 self._told[stream.inbox] = None
@@ -129,6 +135,9 @@ class Delivery:
         for inbox in told:
             try:
                 inbox.flush()
+                if inbox.has_news and inbox.is_flooded:
+                    self._abort(inbox.streams)
+                    inbox.give_up()
             except Exception as error:
                 log.error("a reader failed: %s", place(error))
                 self._dismiss(inbox)

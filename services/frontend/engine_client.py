@@ -81,7 +81,7 @@ class EngineClient:
         self._dead_seconds = dead_seconds
         self._epoch: int | None = None
         self._live: dict[bytes, Stream] = {}
-        self._delivery = Delivery(self._live, self._end)
+        self._delivery = Delivery(self._live, self._end, self.abort)
         self._queries: dict[int, asyncio.Future[bytes]] = {}
         self._num_queries = 0
         self._last_seen: float | None = None

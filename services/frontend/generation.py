@@ -83,12 +83,21 @@ class Generation:
         return await self._inbox.wait(timeout)
 
     def take(self) -> list[tuple[int, Delta]]:
-        """What is there by now; raises as `next`."""
+        """What is there by now, or the first of much; raises as `next`."""
         return self._deltas(self._inbox.take())
+
+    @property
+    def has_news(self) -> bool:
+        """Whether there is something to take."""
+        return self._inbox.has_news
 
     def watch(self, on_news: Callable[[], None] | None) -> None:
         """Have `on_news` called, from the engine's message, when there is something to take."""
         self._inbox.on_news = on_news
+
+    def on_flood(self, cut_off: Callable[[], None]) -> None:
+        """Have `cut_off` called where the client leaves too much unread."""
+        self._inbox.on_flood = cut_off
 
     def _deltas(self, pieces: list[tuple[int, Piece]]) -> list[tuple[int, Delta]]:
         return [
@@ -96,6 +105,11 @@ class Generation:
             for index, piece in pieces
             if self.outputs[index].finish_reason is None
         ]
+
+    def keep_no_logprobs(self) -> None:
+        """They are read as they come."""
+        for output in self.outputs:
+            output.keeps_logprobs = False
 
     async def run(self) -> None:
         """Read to the end of every choice."""
@@ -149,7 +163,10 @@ def error_of(finished: Finished) -> OctavoError:
     """What the engine said of a sequence that it could not finish."""
     match finished.error:
         case "overloaded":
-            return Overloaded(finished.message or "The server is full; try again soon.")
+            return Overloaded(
+                finished.message or "The server is full; try again soon.",
+                retry_after=finished.retry_after,
+            )
         case "too_long":
             return ContextTooLong(finished.message or "The request does not fit into the context.")
         case "rate_limited":
@@ -160,7 +177,9 @@ def error_of(finished: Finished) -> OctavoError:
             return DeadlineExceeded(finished.message or "The deadline has passed.")
         case "out_of_memory":
             return Overloaded(
-                finished.message or "The server has not enough memory.", code="out_of_memory"
+                finished.message or "The server has not enough memory.",
+                code="out_of_memory",
+                retry_after=finished.retry_after,
             )
         case "request_quarantined":
             return RequestFailed(

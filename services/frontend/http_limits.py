@@ -63,7 +63,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._stall_timer = self.loop.call_later(STALL_TIMEOUT, self._cut_off)
+        self._stall_timer = self.loop.call_later(STALL_TIMEOUT, self.cut_off)
 
     def resume_writing(self) -> None:
         self._end_stall()
@@ -162,7 +162,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             self._stall_timer.cancel()
             self._stall_timer = None
 
-    def _cut_off(self) -> None:
+    def cut_off(self) -> None:
         """By a reset: the kernel would go on offering its buffer for many minutes."""
         connection = self.transport.get_extra_info("socket")
         if connection is not None:

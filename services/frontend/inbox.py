@@ -1,8 +1,9 @@
 """Inbox: everything the engine says about one HTTP request, collected until it is read.
 
 Tokens that arrive while the reader is busy (a slow socket) pile up per sequence and are taken
-together: the first token goes out at once, later ones coalesce by themselves. What piles up is
-bounded by the requests' max_tokens.
+together: the first token goes out at once, later ones coalesce by themselves. They are kept as the
+engine sent them and taken a little at a time, so that a client which reads slowly costs little;
+one that leaves more than KEPT_BYTES of a sequence unread is given up.
 """
 
 from __future__ import annotations
@@ -14,10 +15,26 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
-from octavo.shared.messages import FURTHER, NOT_BEGUN, Finished, FinishReason, Submit, Until, pack
+from octavo.services.frontend.unread import UnreadLogprobs
+from octavo.shared.messages import (
+    FURTHER,
+    NOT_BEGUN,
+    Finished,
+    FinishReason,
+    Logprobs,
+    Submit,
+    Until,
+    pack,
+)
 from octavo.shared.text.logprobs import TokenLogprob
 
 ID_BYTES = 4
+KEPT_BYTES = 1 << 20
+"""Of one sequence. With 20 alternatives a token it is 5,000 tokens, else 32,000."""
+TAKEN_BYTES = 8192
+"""Of one sequence at a time. Written, it is up to fifteen times as long, and then waits whole."""
+TOKEN_BYTES = 32
+"""An int in a list."""
 
 
 class ClientGone(Exception):
@@ -47,6 +64,9 @@ class Stream:
         self.first_at = 0.0
         """When its first token came, by time.monotonic(); 0: none has."""
         self._token_ids = array("i")
+        self._unread: list[int] = []
+        self._logprobs: UnreadLogprobs | None = None
+        self._finished: Finished | None = None
         self._survived = self._safe_len = 0
         """Schedulers that have died since it last got FURTHER, which it has at this length."""
         self.admitted = False
@@ -58,7 +78,6 @@ class Stream:
         self.vector = b""
         """float32[d], of a request that pools; there once it has finished."""
         self.inbox = inbox
-        self._piece = Piece()
         self._due = 1
         """How many tokens are worth waking the reader; the first always is."""
 
@@ -106,25 +125,47 @@ class Stream:
             return Until(end=until.end)
         return msgspec.structs.replace(until, queue=0.0) if self.admitted else until
 
-    def add_token(self, token_id: int, logprob: TokenLogprob | None) -> None:
+    @property
+    def is_flooded(self) -> bool:
+        """More is unread than is kept."""
+        return len(self._unread) * self._token_bytes > KEPT_BYTES
+
+    @property
+    def _token_bytes(self) -> int:
+        return TOKEN_BYTES + (0 if self._logprobs is None else self._logprobs.token_bytes)
+
+    def add_token(self, token_id: int) -> None:
         if not self.first_at:
             self.first_at = time.monotonic()
             self.inbox.first_at = self.inbox.first_at or self.first_at
         self._token_ids.append(token_id)
-        self._piece.token_ids.append(token_id)
-        if logprob is not None:
-            self._piece.logprobs.append(logprob)
-        if len(self._piece.token_ids) >= self._due:
+        self._unread.append(token_id)
+        if len(self._unread) >= self._due:
             self.inbox.mark(self)
 
+    def add_logprobs(self, values: Logprobs, row: int) -> None:
+        """Of the token that is added next."""
+        if self._logprobs is None:
+            k = 0 if self.submit is None else self.submit.sampling.logprobs or 0
+            self._logprobs = UnreadLogprobs(k + 1)
+        self._logprobs.add(values, row)
+
     def finish(self, finished: Finished) -> None:
-        self._piece.finished = finished
+        self._finished = finished
         self.inbox.mark(self)
 
     def take(self) -> Piece:
-        piece, self._piece = self._piece, Piece()
+        """The first of what is unread; the end comes with the last of it."""
         self._due = self.inbox.interval
-        return piece
+        if self._logprobs is None and len(self._unread) <= TAKEN_BYTES // TOKEN_BYTES:
+            token_ids, self._unread = self._unread, []
+            return Piece(token_ids, [], self._finished)
+        count = TAKEN_BYTES // self._token_bytes
+        token_ids, self._unread = self._unread[:count], self._unread[count:]
+        if self._unread:
+            self.inbox.mark(self)
+        logprobs = [] if self._logprobs is None else self._logprobs.take(count)
+        return Piece(token_ids, logprobs, None if self._unread else self._finished)
 
 
 class Inbox:
@@ -143,11 +184,22 @@ class Inbox:
         self.interval = 1
         self.on_news: Callable[[], None] | None = None
         """Called, instead of waking the reader, when there is something to take."""
+        self.on_flood: Callable[[], None] | None = None
+        """Called when a client leaves too much unread."""
         self._gone = False
         self._timer: asyncio.TimerHandle | None = None
         self._deadline = 0.0
         self.first_at: float | None = None
         """When the engine's first token came, by time.monotonic()."""
+
+    @property
+    def has_news(self) -> bool:
+        """Whether there is something to take."""
+        return bool(self._ready)
+
+    @property
+    def is_flooded(self) -> bool:
+        return any(stream.is_flooded for stream in self._ready)
 
     @property
     def num_prompt_tokens(self) -> int:
@@ -169,6 +221,12 @@ class Inbox:
         if self._ready:
             self._wake()
 
+    def give_up(self) -> None:
+        """The client leaves too much unread."""
+        if self.on_flood is not None:
+            self.on_flood()
+        self.cancel()
+
     def cancel(self) -> None:
         """The client is gone: the reader gets ClientGone."""
         self._gone = True
@@ -186,7 +244,7 @@ class Inbox:
         return bool(self._ready) or self._gone
 
     def take(self) -> list[tuple[int, Piece]]:
-        """What is there. Raises ClientGone."""
+        """What is there, or the first of much. Raises ClientGone."""
         if self._gone:
             raise ClientGone
         ready, self._ready = self._ready, {}

@@ -27,7 +27,13 @@ class Pump:
         self._writer = writer
         self._options = options or StreamOptions()
         self._started_choices: set[int] = set()
+        generation.keep_no_logprobs()
         self.over = False
+
+    @property
+    def has_more(self) -> bool:
+        """Whether `take` would bring anything now."""
+        return not self.over and self._generation.has_news
 
     async def begin(self, timeout: float) -> list[bytes]:
         """The first events; nothing after `timeout` seconds. Raises what is wrong at the start."""

@@ -87,7 +87,10 @@ class Replay:
 
     def _on_news(self) -> None:
         try:
-            self._add(self._pump.take())
+            more = True
+            while more:
+                self._add(self._pump.take())
+                more = self._pump.has_more
         except ClientGone:
             return
         if self.over:

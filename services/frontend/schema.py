@@ -97,6 +97,7 @@ class GenerationRequest(msgspec.Struct, kw_only=True):
     cache_salt: CacheSalt | None = None
     deadline_ms: Deadline | None = None
     user: UserName | None = None
+    safety_identifier: UserName | None = None
 
     response_format: JsonObject | None = None
     structured_outputs: JsonObject | None = None
@@ -122,7 +123,6 @@ class GenerationRequest(msgspec.Struct, kw_only=True):
     store: Ignored = None
     service_tier: Ignored = None
     session_id: Ignored = None
-    safety_identifier: Ignored = None
     prompt_cache_key: Ignored = None
     prompt_cache_retention: Ignored = None
     prediction: Ignored = None
@@ -130,6 +130,11 @@ class GenerationRequest(msgspec.Struct, kw_only=True):
     vllm_xargs: Ignored = None
     return_weight_versions: Ignored = None
     custom_labels: Ignored = None
+
+    @property
+    def end_user(self) -> str | None:
+        """`safety_identifier` is the newer name of `user`."""
+        return self.safety_identifier or self.user
 
     def idle(self) -> list[str]:
         """Fields that are set and, beside the others, without effect."""

@@ -27,7 +27,7 @@ class EventStream(Response):
 
     Where the connection allows it, events go from the engine's message straight to the socket:
     no task is woken for them. A client that reads too slowly takes the long way, which waits for
-    it; meanwhile its tokens pile up and go out together.
+    it; meanwhile its tokens pile up and go out together. One that leaves too many is cut off.
     """
 
     media_type = "text/event-stream"
@@ -48,6 +48,7 @@ class EventStream(Response):
             return
         connection = Connection(scope, send)
         self._silence = scope["app"].state.service.config.sse_keep_alive_interval
+        self._generation.on_flood(connection.cut_off)
         async with self._generation.attended(receive):
             # What is wrong with the request as a whole is found out before the status is sent.
             begun = await self._pump.begin(self._silence)
@@ -88,7 +89,10 @@ class EventStream(Response):
         def on_news() -> None:
             nonlocal gone
             try:
-                connection.write(b"".join(self._pump.take()))
+                more = True
+                while more:
+                    connection.write(b"".join(self._pump.take()))
+                    more = self._pump.has_more and not connection.paused
             except ClientGone:
                 gone = True
             if gone or self._pump.over or connection.paused:

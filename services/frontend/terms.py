@@ -24,7 +24,7 @@ class Body(Protocol):
     @property
     def deadline_ms(self) -> Deadline | None: ...
     @property
-    def user(self) -> str | None: ...
+    def end_user(self) -> str | None: ...
 
 
 @dataclass(frozen=True)
@@ -62,4 +62,5 @@ def terms_of(request: Request, body: Body, salt: str | None = None) -> Terms:
 
 def _user(body: Body) -> str:
     """Where there are not several keys, a tenant is whom the client names as its user."""
-    return hashlib.sha256(body.user.encode()).hexdigest()[:16] if body.user else ""
+    user = body.end_user
+    return hashlib.sha256(user.encode()).hexdigest()[:16] if user else ""

@@ -6,8 +6,6 @@ what is in use, for which there is a bound, and what was used lately.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from octavo.services.scheduler.request import Request
@@ -54,16 +52,16 @@ class GrammarGate:
         """Requests that wait."""
         return len(self._held) + sum(len(one.waiting) for one in self._grammars.values())
 
+    def waiting(self) -> list[Request]:
+        """These requests."""
+        compiling = (one for grammar in self._grammars.values() for one in grammar.waiting)
+        return [*self._held, *compiling]
+
     def has(self, request: Request) -> bool:
         """Whether the request waits here."""
         spec = request.sampling.grammar
         grammar = None if spec is None else self._grammars.get(spec)
         return request in self._held or (grammar is not None and request in grammar.waiting)
-
-    def waiting(self) -> Iterator[Request]:
-        """Who waits here."""
-        lines = (grammar.waiting for grammar in self._grammars.values())
-        return itertools.chain(self._held, *lines)
 
     def must_wait(self, request: Request) -> bool:
         """Take note of a new request; True: it waits here until `opened` returns it."""

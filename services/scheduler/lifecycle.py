@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Iterator
 import numpy as np
 
 from octavo.services.scheduler.deadlines import Deadlines
+from octavo.services.scheduler.departures import Departures
 from octavo.services.scheduler.grammar_gate import GrammarGate
 from octavo.services.scheduler.itl_guard import ItlGuard
 from octavo.services.scheduler.kv_blocks import KVBlocks
@@ -71,6 +72,7 @@ class Lifecycle:
         self.tenants = Tenants(limits.max_num_seqs, limits.num_blocks)
         self.quotas = Quotas()
         self.deadlines = Deadlines()
+        self.departures = Departures()
         self.waiting = WaitingQueue(self._standing, self._all_aged)
         self.gate = GrammarGate(last_number)
         self.trials = Trials(self._length, accused)
@@ -90,11 +92,22 @@ class Lifecycle:
     @property
     def num_deferred(self) -> int:
         """Those that a free slot would not help: they wait for a grammar, or for a trial's end."""
-        held = sum(not self.gate.has(one) for one in self.trials.held())
-        return len(self.gate) + held
+        return len(self.gate) + len(self._held())
+
+    @property
+    def num_waiting_tokens(self) -> int:
+        """Of their sequences."""
+        apart = [*self.gate.waiting(), *self._held()]
+        return self.waiting.num_tokens + sum(len(one.token_ids) for one in apart)
+
+    def _held(self) -> list[Request]:
+        """For their trials, and not at the gate."""
+        return [one for one in self.trials.held() if not self.gate.has(one)]
 
     def enqueue(self, request: Request, tenant: str = "", anew: bool = True) -> None:
         """`anew`: it is one more request of its key."""
+        if not self.num_waiting:
+            self.departures.begin(self.clock())
         quota = request.quota
         request.tenant = self.tenants.join(tenant, 1.0 if quota is None else quota.weight)
         self.metrics.on_arrival(request, tenant)
@@ -262,8 +275,9 @@ class Lifecycle:
             self._queue(other)
         self.trials.leave(request)
         self.tenants.leave(request.tenant)
+        self.departures.note(self.clock())
         if request.quota is not None:
-            self.quotas.leave(request.quota, request.num_outputs)
+            self.quotas.leave(request.quota, request.num_outputs, self.clock())
         self.metrics.on_finish(request, reason)
 
     def refuse(
@@ -278,17 +292,22 @@ class Lifecycle:
         """Tell a frontend that a request is over, whether or not it was ever known here."""
         if error is not None:
             self.metrics.on_error(error)
-        message = refusal.message if refusal else MESSAGES[error] if error else None
+            refusal = refusal or self._refusal(error)
         finished = Finished(
             request_id=request_id,
             reason=reason,
             stop_id=stop_id,
             error=error,
-            message=message,
+            message=refusal.message if refusal else None,
             retry_after=refusal.retry_after if refusal else 1,
         )
         self.outbox.to(peer).finished.append(finished)
         return finished
+
+    def _refusal(self, error: str) -> Refusal:
+        """There may be room again once as many have ended as wait now."""
+        wait = self.departures.wait(max(self.num_waiting, 1), self.clock())
+        return Refusal(MESSAGES[error], wait)
 
     @contextlib.contextmanager
     def boundary(self, request: Request) -> Iterator[None]:

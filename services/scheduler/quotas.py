@@ -8,8 +8,9 @@ request waits until it is not.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from octavo.services.scheduler.departures import Departures
 from octavo.shared.keys import Quota
 
 MINUTE = 60.0
@@ -36,6 +37,7 @@ class Bucket:
 class Account:
     requests: Bucket
     tokens: Bucket
+    departures: Departures = field(default_factory=Departures)
     live: int = 0
 
 
@@ -57,7 +59,8 @@ class Quotas:
         """Why a request may not come in now."""
         account = self._account(quota.name, now)
         if quota.max_concurrent is not None and account.live >= quota.max_concurrent:
-            return Refusal(f"This API key has {quota.max_concurrent} requests in flight already.")
+            message = f"This API key has {quota.max_concurrent} requests in flight already."
+            return Refusal(message, account.departures.wait(1, now))
         requests = account.requests.wait(quota.requests_per_minute, now)
         tokens = account.tokens.wait(quota.tokens_per_minute, now)
         if not (requests or tokens):
@@ -73,13 +76,16 @@ class Quotas:
     def join(self, quota: Quota, prompt_tokens: int, now: float, anew: bool = True) -> None:
         """A sequence comes in; one that is not `anew` has been charged."""
         account = self._account(quota.name, now)
+        if not account.live:
+            account.departures.begin(now)
         account.live += 1
         account.requests.take(1 if anew else 0)
         account.tokens.take(prompt_tokens if anew else 0)
 
-    def leave(self, quota: Quota, output_tokens: int) -> None:
+    def leave(self, quota: Quota, output_tokens: int, now: float) -> None:
         account = self._accounts[quota.name]
         account.live -= 1
+        account.departures.note(now)
         account.tokens.take(output_tokens)
 
     def _account(self, name: str, now: float) -> Account:

@@ -137,7 +137,7 @@ class Scheduler:
             return None
         if len(life.requests) >= limits.max_queued_requests:
             return "max_num_queued_reqs"
-        waiting = life.waiting.num_tokens
+        waiting = life.num_waiting_tokens
         if waiting and waiting + len(submit.prompt_ids) // 4 > limits.max_queued_tokens:
             return "max_num_queued_tokens"
         return None

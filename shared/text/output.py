@@ -55,6 +55,7 @@ class OutputAssembler:
         self._parts: list[str] = []
         self.token_ids: list[int] = []
         self.logprobs: list[TokenLogprob] = []
+        self.keeps_logprobs = True
         self.offsets: list[int] = []
         self.finish_reason: FinishReason | None = None
         self.stop_reason: int | str | None = None
@@ -135,5 +136,6 @@ class OutputAssembler:
 
     def _add(self, delta: Delta) -> None:
         self._parts.append(delta.text)
-        self.logprobs += delta.logprobs
+        if self.keeps_logprobs:
+            self.logprobs += delta.logprobs
         self.offsets += delta.offsets

@@ -15,6 +15,7 @@ import conformance_chat
 import conformance_generation
 import conformance_texts
 import conformance_tools
+import conformance_users
 import pytest
 from conformance import CHAT, COMPLETIONS, Case, Probe, table
 from front_engine import frontend
@@ -28,6 +29,7 @@ ROOT = Path(__file__).parent.parent.parent
 PAGE = ROOT / "docs" / "api.md"
 SECTIONS = {
     "Chat and text completions": conformance_generation.GENERATION,
+    "Whose a request is": conformance_users.USERS,
     "POST /v1/chat/completions": conformance_chat.CASES,
     "Tools and reasoning, in POST /v1/chat/completions": conformance_tools.CASES,
     "POST /v1/completions": conformance_texts.TEXTS,

@@ -5,47 +5,32 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import httpx
+import namespace
 import pytest
-from fault_checks import COUNT, TOKENS, outcomes, report
+from fault_checks import COUNT, FLAGS, TOKENS, Footprint, report, wrong
 from fault_streams import Seen, Streams
-from octavo_server import all_children, free_port, parent_of, wait_for
+from octavo_server import Server, wait_for
 
-NAMESPACE = ("unshare", "--mount", "--map-root-user", "sh", "-c")
-MOUNT = 'mount -t tmpfs -o size=1m none "$0" && cd "$0" && touch log && '
-RUN = 'exec "$@" >> log 2>&1'
+LOG = 'exec "$@" >> log 2>&1'
 FILL = "{ dd if=/dev/zero of=fill bs=4k 2>&-; true; } && "
 FOLDERS = ("TMPDIR", "HOME", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR", "TRITON_CACHE_DIR")
 
-
-def mounts() -> bool:
-    """Whether a mount namespace may be had."""
-    command = [*NAMESPACE, "mount -t tmpfs none /mnt"]
-    return subprocess.run(command, capture_output=True).returncode == 0
+pytestmark = pytest.mark.skipif(
+    not namespace.is_allowed(), reason="no mount namespace may be had here"
+)
 
 
-pytestmark = pytest.mark.skipif(not mounts(), reason="no mount namespace may be had here")
+class SmallDisk(Server):
+    """A server in a namespace of its own, where `folder` is a disk of 1 MiB, with its log."""
 
-
-class SmallDisk:
-    """A server in a namespace of its own, where `folder` is a disk of 1 MiB."""
-
-    def __init__(self, folder: Path, prepare: str = "") -> None:
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        command = [sys.executable, "-P", "-m", "octavo.services.launch", "serve"]
-        command += ["--device", "cpu", "--port", str(self.port)]
-        self.process = subprocess.Popen(
-            [*NAMESPACE, MOUNT + prepare + RUN, str(folder), *command],
-            env={**os.environ, **dict.fromkeys(FOLDERS, str(folder))},
-        )
+    def __init__(self, folder: Path, prepare: str) -> None:
         self._folder = folder
+        then = f'cd "$0" && touch log && {prepare}{LOG}'
+        wrap = namespace.with_mount("1m", str(folder), then)
+        super().__init__(*FLAGS, wrap=wrap, env=dict.fromkeys(FOLDERS, str(folder)))
 
     @property
     def folder(self) -> Path:
@@ -56,6 +41,10 @@ class SmallDisk:
     def log(self) -> Path:
         return self.folder / "log"
 
+    @property
+    def output(self) -> str:
+        return self.log.read_text()
+
     def fill(self) -> None:
         """To the last byte of the log's last page."""
         for size in (4096, 1):
@@ -64,10 +53,10 @@ class SmallDisk:
                     file.write(b"\n" * size)
 
     def ready(self) -> bool:
-        assert self.process.poll() is None, self.log.read_text()
+        assert self.process.poll() is None, self.output
         try:
-            return httpx.get(f"{self.url}/health").status_code == 200
-        except httpx.HTTPError:
+            return self.request("GET", "/health")[0] == 200
+        except OSError:
             return False
 
 
@@ -75,18 +64,21 @@ Start = Callable[..., SmallDisk]
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Start]:
-    started: list[SmallDisk] = []
+def small_disk(tmp_path: Path, reference: list[Seen]) -> Iterator[Start]:
+    with contextlib.ExitStack() as end:
 
-    def start(prepare: str = "") -> SmallDisk:
-        started.append(SmallDisk(tmp_path, prepare))
-        wait_for(started[-1].ready, 60)
-        return started[-1]
+        def start(prepare: str = "") -> SmallDisk:
+            server = SmallDisk(tmp_path, prepare)
+            end.callback(stop, server)
+            wait_for(server.ready, 60)
+            end.callback(Footprint(server, reference).check)
+            return server
 
-    yield start
-    for server in started:
-        server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(30) == 0
+        yield start
+
+
+def stop(server: SmallDisk) -> None:
+    assert server.stop() == 0
 
 
 def test_f19_the_disk_fills_up(small_disk: Start, reference: list[Seen]) -> None:
@@ -94,22 +86,18 @@ def test_f19_the_disk_fills_up(small_disk: Start, reference: list[Seen]) -> None
     server = small_disk()
     server.fill()
     seen = Streams(server.url, COUNT, TOKENS).run(lambda: kill_worker(server))
-    report("F19 full", sum(not one.done for one in seen), 0)
-    assert outcomes(seen) == outcomes(reference)
+    report("F19-full-wrong", wrong(seen, reference), 0)
     os.truncate(server.log, 0)
     kill_worker(server)
-    wait_for(lambda: "log lines could not be written" in (server.folder / "log").read_text(), 20)
+    wait_for(lambda: "log lines could not be written" in server.output, 20)
     wait_for(server.ready, 20)
 
 
 def test_f19_a_start_on_a_full_disk(small_disk: Start, reference: list[Seen]) -> None:
     server = small_disk(FILL)
-    began = time.monotonic()
-    assert outcomes(Streams(server.url, 16, TOKENS).run()) == outcomes(reference[:16])
-    report("F19 start", round(time.monotonic() - began, 1), "works")
+    seen = Streams(server.url, 16, TOKENS).run()
+    report("F19-start-wrong", wrong(seen, reference), 0, streams=16)
 
 
 def kill_worker(server: SmallDisk) -> None:
-    for name, pid in all_children():
-        if name == "worker-0" and parent_of(pid) == server.process.pid:
-            os.kill(pid, signal.SIGKILL)
+    os.kill(server.children()["worker-0"], signal.SIGKILL)

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from fault_checks import FLAGS, TOKENS, report
-from fault_streams import Streams
+from fault_checks import FLAGS, TOKENS, Footprint, report
+from fault_streams import Seen, Streams
 from octavo_server import Server, wait_for
 
 Start = Callable[..., Server]
@@ -73,8 +73,7 @@ def test_f28_health_turns_with_progress(start: Start, victim: str, number: signa
         server.wait_idle()
         time.sleep(0.3)
     late = sampler.first(503, died[0])
-    report(f"F28 {victim} {number.name}", round(late, 2), LIMIT)
-    assert late <= LIMIT + SLACK
+    report(f"F28-{victim}-{number.name}-s", round(late, 2), LIMIT + SLACK, streams=8, timed=True)
     assert sampler.samples[-1][1] == 200
     assert {live for _, _, live in sampler.samples} == {200}
 
@@ -152,7 +151,8 @@ def test_f28_load_is_not_ill_health(start: Start, seconds: int) -> None:
         for thread in threads:
             thread.join()
     assert len(sampler.samples) > 20
-    assert {ready for _, ready, _ in sampler.samples} == {200}
+    ill = sum(ready != 200 for _, ready, _ in sampler.samples)
+    report("F28-false-503", ill, 0, streams=24)
 
 
 @contextmanager
@@ -178,15 +178,17 @@ def service_manager(path: Path) -> Iterator[list[str]]:
         thread.join()
 
 
-def test_states_are_told_as_they_change(tmp_path: Path) -> None:
+def test_states_are_told_as_they_change(tmp_path: Path, reference: list[Seen]) -> None:
     with service_manager(tmp_path / "notify") as said:
         server = Server(*FLAGS, env={"NOTIFY_SOCKET": str(tmp_path / "notify")})
         try:
             server.wait_ready()
+            before = Footprint(server, reference)
             os.kill(server.children()["worker-0"], signal.SIGKILL)
             wait_for(lambda: any("STATUS=degraded: worker-0" in one for one in said), 10)
             assert server.request("GET", "/health/live")[0] == 200
             wait_for(lambda: sum("STATUS=Ready in" in one for one in said) == 2, 20)
+            before.check()
         finally:
             assert server.stop() == 0
     told = [one for one in said if "WATCHDOG" not in one and "loading" not in one]

@@ -6,6 +6,7 @@ OCTAVO_TEST_GPU_MODEL names another model than the demo, with its flags:
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fault_checks import report
+from fault_checks import Footprint, report
 from fault_streams import Seen, Streams
 from octavo_server import Server, wait_for
 
@@ -35,19 +36,23 @@ Start = Callable[..., Server]
 
 @pytest.fixture
 def start() -> Iterator[Start]:
-    started: list[Server] = []
+    with contextlib.ExitStack() as end:
 
-    def make(*flags: str, fault: str = "") -> Server:
-        path = os.pathsep.join([str(HOOKS), *filter(None, [os.environ.get("PYTHONPATH")])])
-        server = Server(*MODEL, *flags, env={"PYTHONPATH": path, "OCTAVO_TEST_FAULT": fault})
-        started.append(server)
-        server.wait_ready()
-        return server
+        def make(*flags: str, fault: str = "") -> Server:
+            path = os.pathsep.join([str(HOOKS), *filter(None, [os.environ.get("PYTHONPATH")])])
+            server = Server(*MODEL, *flags, env={"PYTHONPATH": path, "OCTAVO_TEST_FAULT": fault})
+            end.callback(stop, server)
+            server.wait_ready()
+            run(server)  # of the prefix cache, the runs that count see the same
+            end.callback(Footprint(server, [], tracebacks=bool(fault)).check)
+            return server
 
-    yield make
-    for server in started:
-        if server.process.poll() is None:
-            assert server.stop() == 0, "\n".join(server.lines)
+        yield make
+
+
+def stop(server: Server) -> None:
+    if server.process.poll() is None:
+        assert server.stop() == 0, "\n".join(server.lines)
 
 
 def run(server: Server, fault: Callable[[], None] | None = None) -> Streams:
@@ -80,12 +85,15 @@ def test_f1g_f3_f18_deaths(start: Start, flags: tuple[str, ...]) -> None:
     """64 of 64 finish; with --deterministic their ids are those of a run without a death."""
     idle = memory_used()
     server = start(*flags)
-    run(server)  # of the prefix cache, the runs that count see the same
     reference = ids(run(server).seen)
     for test, victim in (("F1g", "worker-0"), ("F3", "scheduler-0")):
         streams = run(server, functools.partial(kill, server, victim))
-        report(" ".join([test, *flags]), round(streams.longest_gap, 2), RELOAD_SECONDS, COUNT)
-        assert streams.longest_gap < RELOAD_SECONDS
+        report(
+            "".join([test, *flags, "-gap-s"]),
+            round(streams.longest_gap, 2),
+            RELOAD_SECONDS,
+            streams=COUNT,
+        )
         assert not flags or ids(streams.seen) == reference
         server.wait_idle(30)
     assert server.stop() == 0
@@ -96,7 +104,6 @@ def test_f1g_f3_f18_deaths(start: Start, flags: tuple[str, ...]) -> None:
 def test_f9_ballast(start: Start) -> None:
     """A prompt that there is no memory for gets 503; the others a pause, and no process ends."""
     server = start(fault="ballast")
-    run(server)
     children = server.children()
     long: dict[str, Any] = {"prompt": LONG, "max_tokens": 47, "ignore_eos": True}
     answers: list[tuple[int, bytes]] = []
@@ -108,7 +115,7 @@ def test_f9_ballast(start: Start) -> None:
     status, body = answers[0]
     assert status == 503 and b"out_of_memory" in body, (status, body)
     assert server.metric("octavo:failed_steps_total") >= 1 and server.children() == children
-    report("F9", round(streams.longest_gap, 2), 10, COUNT)
+    report("F9-ballast-gap-s", round(streams.longest_gap, 2), 10, streams=COUNT)
     server.wait_idle(30)
     long["max_tokens"] = 4  # no curse
     assert server.request("POST", "/v1/completions", long, timeout=120)[0] == 200
@@ -153,7 +160,6 @@ def test_f9_one_rank_out_of_memory(start: Start) -> None:
 def test_f10_illegal_access(start: Start) -> None:
     """A request that breaks the device each time: it ends, in quarantine, and nobody else."""
     server = start(fault="illegal")
-    run(server)
     cursed = {"prompt": "cursed", "max_tokens": 47, "ignore_eos": True}
     answers = []
 
@@ -164,6 +170,6 @@ def test_f10_illegal_access(start: Start) -> None:
     started = time.monotonic()
     streams = run(server, curse)
     assert answers == [(500, True)]
-    report("F10", round(streams.longest_gap, 2), "quarantine", COUNT)
-    print(f"F10 took {time.monotonic() - started:.1f} s")
+    report("F10-gap-s", round(streams.longest_gap, 2), streams=COUNT)
+    report("F10-quarantine-s", round(time.monotonic() - started, 1), streams=COUNT)
     server.wait_idle(60)

@@ -259,10 +259,10 @@ def test_the_engines_errors(
     """And whether an SDK should try again by itself."""
 
     async def test(front: Frontend) -> None:
-        front.engine.error = (code, None)
+        front.engine.error, front.engine.retry_after = (code, None), 7
         response = await front.post(CHAT, messages=HI, stream=stream)
         error = error_of(response, status)
-        assert response.headers.get("retry-after") == ("1" if status == 503 else None)
+        assert response.headers.get("retry-after") == ("7" if status == 503 else None)
         assert response.headers.get("x-should-retry") == retry
         assert error["code"] == {"too_long": "context_length_exceeded"}.get(code, code)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import resource
 import signal
 import socket
 import tempfile
@@ -119,6 +120,52 @@ def test_a_connection_that_closes_aborts(served: Served) -> None:
     until(lambda: len(scheduler.aborted) > before)
     scheduler.endless = False
     assert scheduler.aborted[-1] == scheduler.submits[-1].request_id
+
+
+def resident(child: FrontendProcess) -> int:
+    """Bytes."""
+    pages = Path(f"/proc/{child.process.pid}/statm").read_text().split()[1]
+    return int(pages) * resource.getpagesize()
+
+
+def test_a_client_that_leaves_too_much_unread_is_cut_off(served: Served) -> None:
+    """Long before it counts as stalled. Whoever reads is not, however fast tokens come."""
+    child, scheduler = served
+    scheduler.endless, scheduler.at_once = True, 200
+    before = resident(child)
+    with stalled(child) as silent:
+        until(lambda: bool(scheduler.submits) and scheduler.submits[-1].sampling.logprobs == 20)
+        request_id = scheduler.submits[-1].request_id
+        with started_stream(child) as response:
+            for _ in range(400):
+                until(lambda: bool(response.readline()))
+            until(lambda: request_id in scheduler.aborted, 30)
+            assert response.readline()
+        assert cut_off(silent)
+    scheduler.endless, scheduler.at_once = False, 1
+    until(lambda: scheduler.submits[-1].request_id in scheduler.aborted)
+    assert resident(child) - before < 16 << 20
+
+
+@contextlib.contextmanager
+def stalled(child: FrontendProcess) -> Iterator[socket.socket]:
+    """A client of a stream with many bytes that reads none."""
+    body = {"prompt": "x", "stream": True, "logprobs": 20, "max_tokens": 90_000}
+    data = json.dumps(body).encode()
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect(("127.0.0.1", child.port))
+        client.sendall(
+            b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s"
+            % (len(data), data)
+        )
+        yield client
+
+
+def cut_off(client: socket.socket) -> bool:
+    """By a reset: what is unread is gone."""
+    established = 1
+    return client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] != established
 
 
 def test_a_body_over_the_limit_gets_its_answer(served: Served) -> None:

@@ -240,7 +240,7 @@ def test_a_slow_socket_gets_tokens_together(tokenizer: Tokenizer) -> None:
         await front.settle()
         live = front.engine_client._live[submit.request_id]
         for _ in range(5):
-            live.add_token(70, None)
+            live.add_token(70)
         front.engine.token(submit, 2, last=True)
         await asyncio.wait_for(call.task, 5)
         *chunks, done = parse_events(call.body.decode())

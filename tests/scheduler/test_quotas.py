@@ -34,7 +34,7 @@ def test_tokens_are_charged_when_they_are_known() -> None:
     quotas, quota = Quotas(), Quota("a", tokens_per_minute=60)
     quotas.join(quota, 20, 0.0)
     assert quotas.refusal(quota, 0.0) is None
-    quotas.leave(quota, 100)
+    quotas.leave(quota, 100, 0.0)
     refusal = quotas.refusal(quota, 0.0)
     assert refusal is not None and refusal.retry_after == 61
     assert quotas.refusal(quota, 61.1) is None

@@ -320,6 +320,30 @@ def test_abort_at_every_stage() -> None:
     assert harness.record(1).token_ids == output_of(PROMPT, max_tokens=20)[0]
 
 
+@pytest.mark.parametrize("turns", [1, 5])
+def test_an_abort_frees_blocks_at_once_and_costs_what_is_in_flight(turns: int) -> None:
+    """Two steps: nothing is computed of it any more that was not on its way. In its prompt, too."""
+    harness = Harness(limits_of(max_num_batched_tokens=8))
+    harness.submit(submit_of(0, [1, 2, 3], max_tokens=40))
+    for _ in range(3):
+        harness.turn()
+    harness.submit(submit_of(1, PROMPT * 3, max_tokens=20))
+    for _ in range(turns):
+        harness.turn()
+    harness.dispatch()
+    harness.dispatch()
+    [other] = [one for one in harness.life.running.values() if one.request_id == request_id(0)]
+    planned = len(harness.history)
+    slot = next(slot for slot, one in harness.life.running.items() if one is not other)
+    harness.abort(1)
+    assert harness.life.kv.pool.num_used == len(other.block_ids)
+    for _ in range(6):
+        harness.turn()
+    assert all(slot not in rows_of(harness, i) for i in range(planned, len(harness.history)))
+    assert len(harness.history) > planned + 2
+    harness.drain()
+
+
 def test_a_frontend_that_came_back_loses_its_requests_in_silence() -> None:
     harness = Harness(limits_of())
     harness.submit(submit_of(0, PROMPT), b"frontend-1")

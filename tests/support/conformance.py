@@ -16,12 +16,15 @@ from octavo.shared.messages import Submit
 
 CHAT, COMPLETIONS, TOKENIZE = "/v1/chat/completions", "/v1/completions", "/tokenize"
 DETOKENIZE = "/detokenize"
+RESPONSES, MESSAGES = "/v1/responses", "/v1/messages"
 BOTH = (CHAT, COMPLETIONS)
 BASE: dict[str, dict[str, Any]] = {
     CHAT: {"messages": [{"role": "user", "content": "Hi"}]},
     COMPLETIONS: {"prompt": "Hi"},
     TOKENIZE: {},
     DETOKENIZE: {},
+    RESPONSES: {"input": "Hi"},
+    MESSAGES: {"model": "tiny", "max_tokens": 4, "messages": [{"role": "user", "content": "Hi"}]},
 }
 """What a request needs at least."""
 HEADER = "x-octavo-ignored-fields"

@@ -163,13 +163,6 @@ async def deadline_ms(probe: Probe) -> None:
     assert 0.9 < until.first_token - until.queue < 1.1 and not until.end
 
 
-async def user(probe: Probe) -> None:
-    await probe.ask(user="me")
-    mine = probe.submit.tenant
-    await probe.ask(user="you")
-    assert mine and probe.submit.tenant not in ("", mine)
-
-
 async def request_id(probe: Probe) -> None:
     response = await probe.post(request_id="job-7")
     assert response.json()["id"].endswith("-job-7")
@@ -390,12 +383,6 @@ GENERATION = [
         elsewhere="tests/scheduler/test_tenants.py",
     ),
     Case(
-        *("user", "up to 512 characters", "shares fairly with others, where there is one key"),
-        user,
-        ["x" * 513, 7],
-        elsewhere="tests/scheduler/test_tenants.py",
-    ),
-    Case(
         *("request_id", "1 to 128 of A-Z a-z 0-9 . _ : / + = @ -", "in `id` and X-Request-Id"),
         request_id,
         ["", "a b", "x" * 129, "a\n"],
@@ -471,7 +458,6 @@ GENERATION = [
             "vllm_xargs": {"a": 1},
             "return_weight_versions": True,
             "custom_labels": {"a": "b"},
-            "safety_identifier": "a",
             "prompt_cache_key": "a",
             "prompt_cache_retention": "24h",
             "prediction": {"type": "content"},

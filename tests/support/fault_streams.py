@@ -35,7 +35,7 @@ def body_of(number: int, max_tokens: int) -> dict[str, Any]:
 
 @dataclass
 class Seen:
-    """One stream. `gap`: the longest wait for an event, in seconds; `error`: how it went wrong."""
+    """One stream. `gaps`: the waits for events, in seconds; `error`: how it went wrong."""
 
     ids: list[int] = field(default_factory=list)
     text: str = ""
@@ -43,7 +43,7 @@ class Seen:
     usage: dict[str, Any] | None = None
     done: bool = False
     error: str | None = None
-    gap: float = 0.0
+    gaps: list[float] = field(default_factory=list, repr=False)
     begun: bool = False
     first: float = 0.0
     """Seconds to the first event."""
@@ -71,7 +71,7 @@ class Streams:
 
     @property
     def longest_gap(self) -> float:
-        return max(one.gap for one in self.seen)
+        return max((max(one.gaps, default=0.0) for one in self.seen), default=0.0)
 
     def run(self, fault: Callable[[], object] | None = None, at: float = 0.5) -> list[Seen]:
         """`fault` happens once `at` of all tokens have come."""
@@ -87,8 +87,9 @@ class Streams:
                 await asyncio.to_thread(fault)
             await asyncio.gather(*tasks)
 
-    async def one(self, client: httpx.AsyncClient, number: int) -> None:
-        seen, body = self.seen[number], body_of(number, self._max_tokens)
+    async def one(self, client: httpx.AsyncClient, number: int, **fields: object) -> None:
+        """`fields`: of the request, beside those of `body_of`."""
+        seen, body = self.seen[number], body_of(number, self._max_tokens) | fields
         began = time.monotonic()
         try:
             async with client.stream("POST", f"{self._url}/v1/completions", json=body) as answer:
@@ -107,7 +108,8 @@ class Streams:
                 seen.done = True
             elif line.startswith("data: "):
                 now = time.monotonic()
-                seen.gap, last = max(seen.gap, now - last), now
+                seen.gaps.append(now - last)
+                last = now
                 seen.first = seen.first or now - began
                 _take(json.loads(line[6:]), seen)
 

@@ -67,6 +67,7 @@ class FakeEngine:
         self.error: tuple[str, str | None] | None = None
         self.pages: list[str] = []
         """That were asked for."""
+        self.retry_after = 1
         self.hello = 0
         self.submits: list[Submit] = []
         self.aborted: list[bytes] = []
@@ -138,7 +139,11 @@ class FakeEngine:
     def fail(self, submit: Submit) -> None:
         code, message = self.error or ("internal_error", None)
         finished = Finished(
-            request_id=submit.request_id, reason="error", error=code, message=message
+            request_id=submit.request_id,
+            reason="error",
+            error=code,
+            message=message,
+            retry_after=self.retry_after,
         )
         self.inbox.put_nowait(Outputs(finished=[finished]))
 

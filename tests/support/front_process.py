@@ -27,12 +27,14 @@ from octavo.shared.messages import (
     Finished,
     Hello,
     HttpCounts,
+    Logprobs,
     Outputs,
     Started,
     Submit,
     ToFrontend,
     ToScheduler,
     pack,
+    pack_floats,
 )
 from octavo.shared.process import STATE, Condition, Status
 from octavo.shared.transport import Hub
@@ -47,10 +49,12 @@ class ScriptedScheduler(threading.Thread):
         super().__init__(daemon=True)
         self.reply = reply
         self.endless = False
+        self.at_once = 1
+        """Tokens of each running request in each turn."""
         self.aborted: list[bytes] = []
         self.submits: list[Submit] = []
         self.counts: list[HttpCounts] = []
-        self._running: dict[bytes, bytes] = {}
+        self._running: dict[bytes, tuple[Submit, bytes]] = {}
         self._peers: set[bytes] = set()
         self._stopping = threading.Event()
         self._hub: Hub[ToFrontend, ToScheduler] = Hub(folder, FRONTEND_SOCKET, ToScheduler)
@@ -60,8 +64,8 @@ class ScriptedScheduler(threading.Thread):
             self._hub.socket.poll(20)
             while (received := self._hub.receive()) is not None:
                 self._handle(*received)
-            for request_id, peer in self._running.items():
-                self._hub.send(peer, Outputs(request_ids=request_id, token_ids=pack([70])))
+            for submit, peer in self._running.values():
+                self._hub.send(peer, _endless(submit, self.at_once))
             for peer in self._peers:
                 stats = EngineStats(step=1, running=0, waiting=0, blocks_used=0, blocks_total=1)
                 self._hub.send(peer, stats)
@@ -76,7 +80,7 @@ class ScriptedScheduler(threading.Thread):
             case Submit():
                 self.submits.append(message)
                 if self.endless:
-                    self._running[message.request_id] = peer
+                    self._running[message.request_id] = message, peer
                 else:
                     self._answer(peer, message.request_id)
             case Abort():
@@ -98,6 +102,24 @@ class ScriptedScheduler(threading.Thread):
     def stop(self) -> None:
         self._stopping.set()
         self.join(5)
+
+
+def _endless(submit: Submit, count: int) -> Outputs:
+    """So many tokens 70, each as likely as those that follow it."""
+    k = submit.sampling.logprobs
+    rows = [[*range(70, 71 + k)] for _ in range(count)] if k is not None else []
+    values = Logprobs(
+        width=1 + (k or 0),
+        token_ids=pack(rows),
+        logprobs=pack_floats([[-1.5] * len(row) for row in rows]),
+        ranks=pack([1] * len(rows)),
+    )
+    return Outputs(
+        request_ids=submit.request_id * count,
+        token_ids=pack([70] * count),
+        logprob_rows=pack(range(len(rows))),
+        logprobs=values if rows else None,
+    )
 
 
 class FrontendProcess:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -27,14 +27,21 @@ def free_port() -> int:
 
 
 class Server:
-    """A running server: its address, its processes, and what it printed."""
+    """A running server: its address, its processes, and what it printed.
+
+    `wrap`: words in front of its command; they must end in an exec of what follows.
+    """
 
     def __init__(
-        self, *flags: str, env: dict[str, str] | None = None, port: int | None = None
+        self,
+        *flags: str,
+        env: dict[str, str] | None = None,
+        port: int | None = None,
+        wrap: Sequence[str] = (),
     ) -> None:
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        command = [sys.executable, "-P", "-m", "octavo.services.launch", "serve", *flags]
+        command = [*wrap, sys.executable, "-P", "-m", "octavo.services.launch", "serve", *flags]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", **(env or {})}
         self.process = subprocess.Popen(
             [*command, "--port", str(self.port)],
@@ -55,6 +62,11 @@ class Server:
                 if line.startswith("Ready in"):
                     self._ready.set()
         self._ready.set()
+
+    @property
+    def output(self) -> str:
+        """What was printed so far."""
+        return "\n".join(self.lines)
 
     def wait_ready(self) -> None:
         if not self._ready.wait(START_SECONDS) or self.process.poll() is not None:

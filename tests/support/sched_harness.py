@@ -274,9 +274,7 @@ class Harness:
         return True
 
     def gated(self) -> set[Request]:
-        gate = self.life.gate
-        compiling = (one for grammar in gate._grammars.values() for one in grammar.waiting)
-        return {*gate._held, *compiling}
+        return set(self.life.gate.waiting())
 
     def dispatch(self) -> bool:
         """Plan one step, if one more may be in flight."""
@@ -439,6 +437,8 @@ class Harness:
         assert all(request.slot == slot for slot, request in life.running.items())
         waiting = sum(request.slot < 0 for request in life.requests.values())
         assert waiting == life.num_waiting
+        tokens = sum(len(one.token_ids) for one in life.requests.values() if one.slot < 0)
+        assert tokens == life.num_waiting_tokens
         held = set(life.trials.held())
         assert held == {one for one in life.requests.values() if one.is_held}
         assert len(self.gated()) == len(life.gate)

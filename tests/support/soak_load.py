@@ -18,38 +18,61 @@ from octavo_server import Server
 KNOWN = 32
 """Different requests."""
 DEADLINE = 60.0
-"""Seconds in which each has ended, whatever happens to the server."""
+"""Seconds that each request gives the server, which ends it then if it has not before."""
+GRACE = 15.0
+"""Of the clock of whoever may be away just then."""
+
+
+REFUSED = ('"code":"engine_dead"', '"code":"overloaded"')
+"""While nobody is there, or all are busy."""
+LOST = "Error("
+"""What httpx calls its errors: the connection has ended."""
 
 
 @dataclass
 class History:
-    """All that clients saw: (number, outcome, seconds to the first token, begun at)."""
+    """All that clients saw of known requests."""
 
     reference: list[Seen]
     finished: int = 0
+    refused: list[str] = field(default_factory=list)
+    """Requests that were turned away before they began, by why."""
     broken: list[str] = field(default_factory=list)
-    """Streams that ended with an error, by what it was."""
+    """Streams that had begun and whose connection ended, by how."""
     wrong: list[str] = field(default_factory=list)
     """Answers that no server may give."""
+    late: int = 0
+    """Ended by their deadline."""
     left: int = 0
-    refused: int = 0
+    nonsense: int = 0
     times: list[tuple[float, float]] = field(default_factory=list)
     """(when, seconds) of the streams that finished."""
 
     def add(self, number: int, seen: Seen, began: float) -> None:
-        """Whatever came must be the beginning of what is right, and all of it where it ended."""
-        known, now = self.reference[number], time.monotonic()
-        if now - began > DEADLINE:
+        """Whatever came must be the beginning of what is right: no gap, nothing twice, nothing of
+        another's. Where it ended it must be all of it, with its usage. And it must end."""
+        known, now, error = self.reference[number], time.monotonic(), seen.error or ""
+        if now - began > DEADLINE + GRACE:
             self.wrong.append(f"request {number} took {now - began:.0f} s")
         if seen.ids != known.ids[: len(seen.ids)] or not known.text.startswith(seen.text):
             self.wrong.append(f"request {number} said something else: {seen.ids}")
-        if not seen.done:
-            self.broken.append(seen.error or "cut")
-        elif seen.outcome != known.outcome:
-            self.wrong.append(f"request {number} ended otherwise: {seen.outcome}")
-        else:
+        if seen.done and seen.outcome == known.outcome:
             self.finished += 1
             self.times.append((now, now - began))
+        elif "deadline_exceeded" in error and now - began >= DEADLINE:
+            self.late += 1
+        elif not seen.begun and (LOST in error or any(code in error for code in REFUSED)):
+            self.refused.append(error)
+        elif not seen.done and LOST in error:
+            self.broken.append(error)
+        else:
+            self.wrong.append(f"request {number} ended otherwise: {seen.outcome}")
+
+    @property
+    def summary(self) -> dict[str, int]:
+        parts = {"finished": self.finished, "left": self.left, "nonsense": self.nonsense}
+        ends = {"refused": len(self.refused), "broken": len(self.broken), "late": self.late}
+        return parts | ends
 
 
 class Load:
@@ -71,7 +94,7 @@ class Load:
         self.history = History(reference)
         self._url, self._clients = server.url, clients
         self._leaving, self._bad = leaving, bad
-        self._rng = random.Random(seed)
+        self._seed = seed
         self._over = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()))
 
@@ -85,22 +108,23 @@ class Load:
 
     async def _run(self) -> None:
         async with httpx.AsyncClient(timeout=120, limits=CONNECTIONS) as client:
-            await asyncio.gather(*(self._go_on(client) for _ in range(self._clients)))
+            await asyncio.gather(*(self._go_on(client, one) for one in range(self._clients)))
 
-    async def _go_on(self, client: httpx.AsyncClient) -> None:
+    async def _go_on(self, client: httpx.AsyncClient, number: int) -> None:
+        rng = random.Random(f"{self._seed} {number}")
         while not self._over.is_set():
-            drawn = self._rng.random()
+            drawn = rng.random()
             if drawn < self._bad:
-                await self._send_nonsense(client)
+                await self._send_nonsense(client, rng)
             elif drawn < self._bad + self._leaving:
                 await self._leave(client)
             else:
-                await self._ask(client)
+                await self._ask(client, rng.randrange(KNOWN))
 
-    async def _ask(self, client: httpx.AsyncClient) -> None:
-        number, began = self._rng.randrange(KNOWN), time.monotonic()
+    async def _ask(self, client: httpx.AsyncClient, number: int) -> None:
+        began = time.monotonic()
         streams = Streams(self._url, KNOWN, TOKENS)
-        await streams.one(client, number)
+        await streams.one(client, number, deadline_ms=int(1000 * DEADLINE))
         seen = streams.seen[number]
         self.history.add(number, seen, began)
         if not seen.begun:
@@ -116,16 +140,16 @@ class Load:
             pass
         self.history.left += 1
 
-    async def _send_nonsense(self, client: httpx.AsyncClient) -> None:
+    async def _send_nonsense(self, client: httpx.AsyncClient, rng: random.Random) -> None:
         bodies = [b"{", b'{"prompt": 5, "max_tokens": -1}', b'{"prompt": "x", "temperature": 1e9}']
-        content = self._rng.choice(bodies)
+        content = rng.choice(bodies)
         try:
             answer = await client.post(f"{self._url}/v1/completions", content=content)
             if answer.status_code not in (400, 503):
                 self.history.wrong.append(f"nonsense was answered with {answer.status_code}")
         except httpx.HTTPError:
             pass
-        self.history.refused += 1
+        self.history.nonsense += 1
 
 
 class Memory:
@@ -163,7 +187,3 @@ def for_a_while(seconds: float, each: float, do: Callable[[int], None]) -> None:
     for turn in range(int(seconds / each)):
         do(turn)
         time.sleep(max(0.0, began + (turn + 1) * each - time.monotonic()))
-
-
-def percentile(values: list[float], share: float) -> float:
-    return sorted(values)[min(int(len(values) * share), len(values) - 1)]

@@ -18,6 +18,7 @@ from octavo.services.frontend.bounds import (
     Refused,
     StopStrings,
     Text,
+    UserName,
 )
 
 
@@ -110,6 +111,10 @@ class OutputConfig(msgspec.Struct, kw_only=True):
     effort: Literal["low", "medium", "high", "xhigh", "max"] | None = None
 
 
+class Metadata(msgspec.Struct, kw_only=True):
+    user_id: UserName | None = None
+
+
 class CountTokensRequest(msgspec.Struct, kw_only=True):
     """What makes the prompt."""
 
@@ -136,7 +141,7 @@ class MessagesRequest(CountTokensRequest, kw_only=True):
     top_p: Annotated[float, Meta(ge=0.0, le=1.0)] | None = None
     top_k: Count | None = None
 
-    metadata: Ignored = None
+    metadata: Metadata | None = None
     service_tier: Ignored = None
     inference_geo: Ignored = None
     diagnostics: Ignored = None

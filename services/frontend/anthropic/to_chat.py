@@ -62,6 +62,7 @@ def _sampling(body: MessagesRequest) -> Fields:
         "top_p": body.top_p,
         "top_k": body.top_k,
         "stream": body.stream,
+        "user": body.metadata.user_id if body.metadata else None,
     }
 
 

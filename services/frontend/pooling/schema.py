@@ -43,6 +43,10 @@ class TextRequest(msgspec.Struct, kw_only=True):
     user: UserName | None = None
 
     @property
+    def end_user(self) -> str | None:
+        return self.user
+
+    @property
     def activates(self) -> bool | None:
         return self.use_activation
 

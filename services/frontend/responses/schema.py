@@ -18,6 +18,7 @@ from octavo.services.frontend.bounds import (
     Name,
     Refused,
     Text,
+    UserName,
 )
 
 
@@ -103,6 +104,8 @@ class ResponsesRequest(msgspec.Struct, kw_only=True):
     """Echoed."""
     max_tool_calls: Count | None = None
     """For tools that a server runs: there are none."""
+    user: UserName | None = None
+    safety_identifier: UserName | None = None
 
     previous_response_id: Refused = None
     conversation: Refused = None
@@ -112,9 +115,7 @@ class ResponsesRequest(msgspec.Struct, kw_only=True):
     store: Ignored = None
     stream_options: Ignored = None
     truncation: Ignored = None
-    user: Ignored = None
     service_tier: Ignored = None
-    safety_identifier: Ignored = None
     prompt_cache_key: Ignored = None
     prompt_cache_retention: Ignored = None
     prompt_cache_options: Ignored = None

@@ -62,6 +62,8 @@ def chat_request(body: ResponsesRequest) -> ChatRequest:
             "logprobs": True if logprobs else None,
             "top_logprobs": body.top_logprobs,
             "stream": body.stream,
+            "user": body.user,
+            "safety_identifier": body.safety_identifier,
         }
     )
 

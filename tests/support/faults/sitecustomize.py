@@ -10,7 +10,8 @@ or values of their first block, or in their logits, from that many steps on. `sc
 scheduler that has planned a step with a cursed row dies. `warm-up`: the first step, which is that
 of the warm-up, goes on for a minute.
 `stuck`: once there is a file OCTAVO_TEST_STUCK, whoever removes it waits for its step for ever, as
-for a kernel that does not end.
+for a kernel that does not end. `any`: what a request is cursed with depends on how many tokens it
+asks for (CURSES).
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ POISONS = {
     51: ("-inf", 10),
     52: ("hidden", 0),
 }
+CURSES = {43: "raise", 44: "memory", 45: "nan"}
 FAULT = os.environ.get("OCTAVO_TEST_FAULT", "")
 
 
@@ -92,7 +94,8 @@ class Curse:
     def __init__(self, runner: Any, sampler: Any) -> None:
         self._execute, self._admit = runner.execute, sampler.admit
         self.poison = Poison(runner)
-        self._slots: set[int] = set()
+        self._slots: dict[int, str] = {}
+        """Cursed rows, and with what."""
         self._poisons: dict[int, tuple[str, int]] = {}
         self._steps: dict[int, int] = {}
         self._step = 0
@@ -109,20 +112,23 @@ class Curse:
         for slot in self._poisons.keys() & set(self._plan):
             self._steps[slot] += 1
             kind, first = self._poisons[slot]
-            if FAULT == "numbers" and self._steps[slot] >= first:
+            if self._steps[slot] >= first:
                 self.poison.kinds[slot] = kind
         self._strike()
         return self._execute(runner, plan)
 
     def _note(self, row: Any) -> None:
-        self._slots.discard(row.slot)
+        self._slots.pop(row.slot, None)
         self._poisons.pop(row.slot, None)
         self.poison.kinds.pop(row.slot, None)
-        if row.sampling.max_tokens == CURSED:
-            self._slots.add(row.slot)
-        if row.sampling.max_tokens in POISONS:
-            self._poisons[row.slot] = POISONS[row.sampling.max_tokens]
-            self._steps[row.slot] = 0
+        asked = row.sampling.max_tokens or 0
+        if (fault := fault_of(asked)) is not None:
+            self._slots[row.slot] = fault
+        poison = POISONS.get(asked) if FAULT == "numbers" else None
+        if fault == "nan":
+            poison = ("hidden", 10)
+        if poison is not None:
+            self._poisons[row.slot], self._steps[row.slot] = poison, 0
 
     def admit(self, sampler: Any, row: Any) -> None:
         if FAULT == "admit" and row.sampling.max_tokens == CURSED:
@@ -132,11 +138,11 @@ class Curse:
     def _strike(self) -> None:
         import torch
 
-        cursed = bool(self._slots & set(self._plan))
+        faults = {self._slots[slot] for slot in self._plan if slot in self._slots}
         if FAULT == "ballast":
             self._ballast = None
             torch.cuda.empty_cache()
-            if cursed:
+            if faults:
                 free, _ = torch.cuda.mem_get_info()
                 size = free - (32 << 20)
                 self._ballast = torch.empty(size, dtype=torch.uint8, device="cuda")
@@ -147,21 +153,40 @@ class Curse:
                 torch.ones(1000, 1000) @ torch.ones(1000, 1000)
         if FAULT == "memory-once" and self._step == 10:
             raise torch.OutOfMemoryError("injected")
-        if cursed and (FAULT == "memory" or (FAULT == "memory-1" and on_rank(1))):
+        if "memory" in faults or ("memory-1" in faults and on_rank(1)):
             raise torch.OutOfMemoryError("injected")
-        if cursed and FAULT == "raise":
+        if "raise" in faults:
             raise RuntimeError("injected")
-        if cursed and FAULT == "die":
+        if "die" in faults:
             os.kill(os.getpid(), 9)
-        if cursed and FAULT == "illegal":
+        if "illegal" in faults:
             ids = torch.full((1 << 10,), 1 << 40, device="cuda")
             torch.zeros(4, device="cuda").index_select(0, ids)
 
 
+def fault_of(max_tokens: int | None) -> str | None:
+    """Of a request that asks for so many."""
+    if FAULT == "any":
+        return CURSES.get(max_tokens or 0)
+    return FAULT if max_tokens == CURSED else None
+
+
 def jump(path: str) -> None:
-    """OCTAVO_TEST_CLOCK: a file of seconds by which the wall clock is wrong."""
+    """OCTAVO_TEST_CLOCK: a file of seconds ("+3600s") by which the wall clock is wrong."""
     right = time.time
-    time.time = lambda: right() + float(Path(path).read_text() or 0)
+    time.time = lambda: right() + float(Path(path).read_text().rstrip("s") or 0)
+
+
+def preload(library: str) -> None:
+    """OCTAVO_TEST_PRELOAD: begin again with this library. Servers do not pass LD_PRELOAD on."""
+    if os.environ.get("LD_PRELOAD") != library:
+        os.environ["LD_PRELOAD"] = library
+        os.environ |= {
+            name.removeprefix("OCTAVO_TEST_"): value
+            for name, value in os.environ.items()
+            if name.startswith("OCTAVO_TEST_FAKETIME")
+        }
+        os.execv(sys.executable, sys.orig_argv)
 
 
 def patch(module: ModuleType) -> None:
@@ -232,5 +257,7 @@ class Finder(importlib.abc.MetaPathFinder):
 
 if FAULT and any(ROLE in word for word in sys.orig_argv):
     sys.meta_path.insert(0, Finder())
+if "OCTAVO_TEST_PRELOAD" in os.environ:
+    preload(os.environ["OCTAVO_TEST_PRELOAD"])
 if "OCTAVO_TEST_CLOCK" in os.environ:
     jump(os.environ["OCTAVO_TEST_CLOCK"])
