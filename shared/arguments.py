@@ -60,13 +60,8 @@ def check_url(name: str, word: str) -> None:
         sound = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:  # a bad port, a bracket that is not closed
         sound = False
-    if not sound or not is_plain(word):
+    if not sound or not word.isascii() or not word.isprintable() or " " in word:
         raise ConfigError(f"{name} {word!a}: it must begin with http:// or https:// and a host")
-
-
-def is_plain(word: str) -> bool:
-    """Fit for a header of HTTP: printable ASCII without spaces."""
-    return word.isascii() and word.isprintable() and " " not in word
 
 
 def without_keys(argv: list[str]) -> tuple[list[str], list[str]]:

@@ -10,8 +10,9 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from octavo.shared.arguments import check_url, is_plain, tcp_port
+from octavo.shared.arguments import check_url, tcp_port
 from octavo.shared.errors import ConfigError, StartError
+from octavo.shared.keys import check_key
 
 DEFAULT_PORT = 8000
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -49,8 +50,8 @@ class Address:
             raise ConfigError("--url and --port say the same: give one")
         keys = environ.get(KEY_VARIABLE, "").replace(",", " ").split()
         key = args.api_key or "".join(keys[:1])
-        if not is_plain(key):
-            raise ConfigError("the API key is not printable ASCII without spaces")
+        if key:
+            check_key(key)
         return cls(url.rstrip("/").removesuffix("/v1"), key)
 
     @property

@@ -26,7 +26,7 @@ BLOCKS = re.findall(r"```\n(.*?)```", GUIDE, re.DOTALL)
 ELSEWHERE = ("apt", "docker", "kubectl", "python3", "/opt/octavo/bin/pip")
 """What this machine has not, or has already."""
 NEEDED = ("haproxy", "nginx", "prometheus", "promtool", "systemd-analyze", "systemd-sysusers")
-PORTS = (8000, 8080, 8101, 8102, 8405, 9090)
+PORTS = (8000, 8080, 8101, 8102, 8201, 8202, 8405, 9090)
 PRELUDE = """\
 set -eu
 systemctl() { "$SYSTEMCTL" "$@"; }
@@ -161,7 +161,7 @@ def test_walk(walk: Walk) -> None:
     walk.run(block_with("restart octavo@$n"))
     assert httpx.get("http://127.0.0.1:8080/health/ready").status_code == 200
     walk.run(block_with("promtool check config"))
-    targets = {"127.0.0.1:8101", "127.0.0.1:8102", "127.0.0.1:8405"}
+    targets = {"127.0.0.1:8201", "127.0.0.1:8202", "127.0.0.1:8405"}
     wait_for(lambda: targets <= scraped(), 30)
     walk.systemd.stop("haproxy")
     walk.run(block_with("nginx -t"))

@@ -135,7 +135,7 @@ def test_f13_they_do_not_read(start: Start, reference: list[Seen]) -> None:
     trickling = threading.Thread(target=trickle, args=(stalled[::2], over))
     trickling.start()
     # Their tokens are computed all the same, until each is found to have stalled.
-    wait_for(lambda: server.metric("vllm:num_requests_running") == 0, 300)
+    wait_for(lambda: server.metric("vllm:num_requests_running") == 0, 600)
     most = resident(server) - memory
     wait_for(lambda: all(cut_off(client) for client in stalled), 90)
     over.set()
@@ -168,7 +168,7 @@ def ask(server: Server, number: int, reading: bool) -> socket.socket:
     if not reading:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     client.connect(("127.0.0.1", server.port))
-    client.sendall(request(number, 5, logprobs=20, max_tokens=2000))
+    client.sendall(request(number, 5, logprobs=20, max_tokens=6 * TOKENS if reading else 2000))
     return client
 
 

@@ -43,7 +43,9 @@ def test_f2_a_worker_dies_every_15_seconds(start: Start, reference: list[Seen]) 
 
         for_a_while(SECONDS, 1.0, each)
     check_all_finished("F2", load.history)
-    report("F2-MiB-per-minute", round(memory.slope(), 2), 1, seed=SEED, streams=CLIENTS)
+    report(
+        "F2-MiB-per-minute", round(memory.slope(), 2), memory.limit(1), seed=SEED, streams=CLIENTS
+    )
 
 
 def test_f29_mixed_load(start: Start, reference: list[Seen]) -> None:
@@ -54,7 +56,13 @@ def test_f29_mixed_load(start: Start, reference: list[Seen]) -> None:
         for_a_while(SECONDS, 1.0, lambda turn: memory.sample())
     server.wait_idle(20)
     check_all_finished("F29", load.history)
-    report("F29-MiB-per-minute", round(memory.slope(), 2), 0.5, seed=SEED, streams=CLIENTS)
+    report(
+        "F29-MiB-per-minute",
+        round(memory.slope(), 2),
+        memory.limit(0.5),
+        seed=SEED,
+        streams=CLIENTS,
+    )
     drifted = round(drift(load.history), 2)
     report("F29-p99-drift", drifted, 1.1, seed=SEED, streams=CLIENTS, timed=True)
 

@@ -152,8 +152,13 @@ class Load:
         self.history.nonsense += 1
 
 
+WARM_UP = 0.3
+NOISE = 8.0
+"""MiB."""
+
+
 class Memory:
-    """Resident bytes of the server's processes, once a second."""
+    """Resident bytes of the server's processes, once a second. The first part is warm-up."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
@@ -163,9 +168,17 @@ class Memory:
         pids = [self._server.process.pid, *self._server.children().values()]
         self.samples.append((time.monotonic(), sum(resident(pid) for pid in pids)))
 
-    def slope(self, skip: float = 0.3) -> float:
-        """MiB a minute, by least squares; the first part is warm-up."""
-        kept = self.samples[int(len(self.samples) * skip) :]
+    def _kept(self) -> list[tuple[float, int]]:
+        return self.samples[int(len(self.samples) * WARM_UP) :]
+
+    def limit(self, per_minute: float) -> float:
+        """MiB a minute. A short time cannot tell so little from what comes and goes."""
+        minutes = (self._kept()[-1][0] - self._kept()[0][0]) / 60
+        return round(max(per_minute, NOISE / minutes), 2)
+
+    def slope(self) -> float:
+        """MiB a minute, by least squares."""
+        kept = self._kept()
         mean_t = sum(t for t, _ in kept) / len(kept)
         mean_m = sum(m for _, m in kept) / len(kept)
         above = sum((t - mean_t) * (m - mean_m) for t, m in kept)

@@ -39,6 +39,7 @@ FOREIGN = {
         "--wait",
     ),  # docker
     *("--create", "--now", "--offline"),  # systemd
+    *("--require-hashes", "--no-build-isolation"),  # pip
 }
 """Flags of other programs."""
 

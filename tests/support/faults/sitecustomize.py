@@ -17,6 +17,7 @@ asks for (CURSES).
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.abc
 import importlib.util
 import os
@@ -160,8 +161,7 @@ class Curse:
         if "die" in faults:
             os.kill(os.getpid(), 9)
         if "illegal" in faults:
-            ids = torch.full((1 << 10,), 1 << 40, device="cuda")
-            torch.zeros(4, device="cuda").index_select(0, ids)
+            importlib.import_module("wild_read").read()
 
 
 def fault_of(max_tokens: int | None) -> str | None:
