@@ -29,8 +29,8 @@ CURSED: dict[str, Any] = {
 def faulty(start: Start) -> Start:
     path = os.pathsep.join([str(HOOKS), *filter(None, [os.environ.get("PYTHONPATH")])])
 
-    def make(fault: str, **options: Any) -> Server:
-        return start(env={"PYTHONPATH": path, "OCTAVO_TEST_FAULT": fault}, **options)
+    def make(fault: str, *flags: str, **options: Any) -> Server:
+        return start(*flags, env={"PYTHONPATH": path, "OCTAVO_TEST_FAULT": fault}, **options)
 
     return make
 
@@ -92,9 +92,9 @@ def test_f9_one_step_out_of_memory_fails_nobody(faulty: Start, reference: list[S
     assert server.metric("octavo:failed_steps_total") == 1
 
 
-def test_f9_one_rank_out_of_memory(faulty: Callable[..., Server], reference: list[Seen]) -> None:
+def test_f9_one_rank_out_of_memory(faulty: Start, reference: list[Seen]) -> None:
     """The group starts again each time, but it is known why."""
-    server = faulty("memory-1", "-tp", "2")
+    server = faulty("memory-1", "-tp", "2", tracebacks=True)
     curse = Curse(server)
     seen = Streams(server.url, 2, TOKENS).run(curse, at=0.3)
     curse.join()
@@ -104,9 +104,7 @@ def test_f9_one_rank_out_of_memory(faulty: Callable[..., Server], reference: lis
     server.wait_idle()
 
 
-def test_f11_rows_without_numbers_end_alone(
-    faulty: Callable[..., Server], reference: list[Seen]
-) -> None:
+def test_f11_rows_without_numbers_end_alone(faulty: Start, reference: list[Seen]) -> None:
     """NaN in hidden states, of a prompt too, in keys and in values; +inf, and nothing but -inf, in
     logits. Nothing of such a request is used again, and the same prompt is answered as before."""
     server = faulty("numbers")
@@ -136,10 +134,8 @@ def complete(server: Server, prompt: str) -> tuple[str, int]:
     return answer["choices"][0]["text"], answer["usage"]["prompt_tokens_details"]["cached_tokens"]
 
 
-def test_a_request_that_cannot_be_taken_in(
-    faulty: Callable[..., Server], reference: list[Seen]
-) -> None:
-    server = faulty("admit")
+def test_a_request_that_cannot_be_taken_in(faulty: Start, reference: list[Seen]) -> None:
+    server = faulty("admit", tracebacks=True)
     curse = Curse(server)
     seen = Streams(server.url, 8, TOKENS).run(curse, at=0.3)
     curse.join()
@@ -149,9 +145,7 @@ def test_a_request_that_cannot_be_taken_in(
     server.wait_idle()
 
 
-def test_a_request_that_kills_is_quarantined(
-    faulty: Callable[..., Server], reference: list[Seen]
-) -> None:
+def test_a_request_that_kills_is_quarantined(faulty: Start, reference: list[Seen]) -> None:
     """Tried again, as SDKs do, it kills nobody more."""
     server = faulty("die")
     curse = Curse(server)
@@ -172,7 +166,7 @@ def test_a_request_that_kills_is_quarantined(
 
 
 def test_a_request_that_kills_the_scheduler_is_quarantined(
-    faulty: Callable[..., Server], reference: list[Seen]
+    faulty: Start, reference: list[Seen]
 ) -> None:
     server = faulty("scheduler")
     curse = Curse(server)
@@ -187,7 +181,7 @@ def test_a_request_that_kills_the_scheduler_is_quarantined(
 
 @pytest.mark.slow
 def test_several_requests_that_kill_do_not_end_the_server(
-    faulty: Callable[..., Server], reference: list[Seen]
+    faulty: Start, reference: list[Seen]
 ) -> None:
     """Each different, so that each has to be found; more deaths than a crash loop's."""
     server = faulty("die")

@@ -87,7 +87,7 @@ def check_counters(server: Server, role: str, seen: list[Seen]) -> None:
 
 def test_f1_two_ranks(start: Start, reference: list[Seen]) -> None:
     """The group is replaced as one."""
-    server = start("-tp", "2")
+    server = start("-tp", "2", tracebacks=True)
     seen = Streams(server.url, 8, TOKENS).run(strike(server, "worker-1", signal.SIGKILL))
     report("F1-two-ranks-wrong", wrong(seen, reference), 0, streams=8)
 

@@ -67,7 +67,7 @@ def test_more_than_is_kept_is_a_flood() -> None:
         stream.inbox.take()
         assert not stream.inbox.is_flooded, KEPT_BYTES
         pieces_of(stream)
-        assert stream.resubmitted().output_ids == pack([*range(most), *range(10)])
+        assert stream.resubmitted(0.0).output_ids == pack([*range(most), *range(10)])
 
 
 def test_what_comes_at_once_is_all_in_the_answer(tmp_path: Path) -> None:
