@@ -1,5 +1,5 @@
-"""The TCP port, and that of metrics: bound before anything else starts, listened on once all is
-ready."""
+"""The TCP port, and that of metrics: bound before a model is looked for, listened on before any
+process is started."""
 
 from __future__ import annotations
 
