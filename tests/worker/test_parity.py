@@ -9,10 +9,14 @@ import pytest
 import torch
 from engine_harness import Harness
 from model_checkpoints import VARIANTS, VOCAB, make_checkpoint
+from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from octavo.shared.sampling import SamplingParams
 
 NEW_TOKENS = 64
+IS_NEW = "cache" in CausalLMOutputWithPast.__dataclass_fields__
+CACHE = "cache" if IS_NEW else "past_key_values"
+"""As this transformers calls it."""
 NAMES = sorted(VARIANTS)
 
 
@@ -38,10 +42,10 @@ def greedy_ids(model: Any, prompt: list[int], count: int) -> list[int]:
     ids = list(prompt)
     with torch.no_grad():
         out = model(torch.tensor([ids]), use_cache=True)
-        cache = out.past_key_values
+        cache = getattr(out, CACHE)
         for _ in range(count):
             ids.append(int(out.logits[0, -1].argmax()))
-            out = model(torch.tensor([ids[-1:]]), past_key_values=cache, use_cache=True)
+            out = model(torch.tensor([ids[-1:]]), use_cache=True, **{CACHE: cache})
     return ids[len(prompt) :]
 
 
