@@ -92,7 +92,8 @@ class Planner:
         life = self._life
         if len(life.tenants) < 2 or not life.rations.active:
             return None
-        over = life.tenants.over(self._prompts(wanted))
+        if not (over := life.tenants.over(self._prompts(wanted))):
+            return None
         slots = life.slots
         theirs = np.isin(slots.tenant, list(over))
         urgent = slots.priority[(wanted > 0) & ~theirs].tolist()
