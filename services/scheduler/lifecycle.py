@@ -204,14 +204,24 @@ class Lifecycle:
     def go_on_with_trials(self) -> None:
         """Once the group on trial is acquitted it makes room for the next, or for all."""
         trials = self.trials
-        if not (trials.on_trial or trials.active) or not trials.is_decided():
-            return
-        acquitted, following = trials.go_on()
-        self._tell_of_trials(sum(one.answered or not trials.is_suspect(one) for one in acquitted))
-        for request in acquitted:
-            if request.slot != NO_SLOT and trials.active:
-                self.preempt(request)
-        for request in following:
+        if trials.on_trial and trials.is_decided():
+            acquitted = trials.acquit()
+            proven = sum(one.answered or not trials.is_suspect(one) for one in acquitted)
+            self._tell_of_trials(proven)
+        if trials.active and not trials.on_trial:
+            self._make_way()
+            if not self.flights:
+                self._let_run(trials.go_on())
+
+    def _make_way(self) -> None:
+        for request in list(self.running.values()):
+            self.preempt(request)
+        for request in self.waiting.take_all():
+            self._queue(request)
+
+    def _let_run(self, group: list[Request]) -> None:
+        self._tell_of_trials()
+        for request in group:
             with self.boundary(request):
                 if not self.gate.has(request):
                     self._queue(request)

@@ -4,7 +4,8 @@ A step that fails, or kills its worker, has harmed nobody yet: all is computed a
 that does so every time would end the server. So those that were in the failed step run again a
 group at a time, and meanwhile nobody else does: whatever goes wrong is the group's. A group whose
 members all get a little further than where they were is acquitted; one that fails again is split;
-and who fails alone is convicted. That takes some steps; to the others it is a pause.
+and who fails alone is convicted. That takes some steps; to the others it is a pause. No group
+begins while a step of another is in flight: were its result lost, it could be either's fault.
 
 After a worker's first death all of them run again together, beside the others, for most deaths are
 nobody's fault; a second one splits them. Groups are eighths, not halves: of 512 requests, the one
@@ -99,11 +100,15 @@ class Trials:
         """Whether all on trial have got further, or ended."""
         return all(one.over or not self.is_suspect(one) for one in self.on_trial)
 
-    def go_on(self) -> tuple[list[Request], list[Request]]:
-        """Acquit those on trial. Returns them, and who may run next: all, if that was the last."""
-        acquitted = list(self.on_trial)
+    def acquit(self) -> list[Request]:
+        """Let those on trial go. Returns them, who make room if others wait for their trial."""
+        acquitted, self.on_trial = list(self.on_trial), {}
         for one in acquitted:
             one.num_failures = 0
+        return acquitted
+
+    def go_on(self) -> list[Request]:
+        """Returns who may run next: all, if no group is left."""
         if not self._groups:
             self._accuse_survivors()
         group = self._groups.popleft() if self._groups else []
@@ -114,7 +119,7 @@ class Trials:
             group, self._bystanders = list(self._bystanders), {}
         for one in group:
             one.is_held = False
-        return acquitted, group
+        return group
 
     def leave(self, request: Request) -> None:
         """A request has ended, wherever it stood."""

@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from sched_fake_worker import expected_output
 from sched_harness import QUICK, VOCAB, Harness, limits_of, submit_of
+
+from octavo.services.scheduler.trials import SUSPECT_AFTER
 
 FATAL = VOCAB - 1
 HARMLESS = st.lists(st.integers(0, VOCAB - 2), min_size=1, max_size=12)
@@ -92,10 +95,12 @@ def prompts_of(count: int, bad: Iterable[int]) -> list[list[int]]:
         (128, [3, 40, 70, 110], 14),
     ],
 )
-def test_few_deaths_find_them(count: int, bad: list[int], deaths: int) -> None:
-    """The first two, and with each group that holds one of them one."""
+@pytest.mark.parametrize("lost", [False, True])
+def test_few_deaths_find_them(count: int, bad: list[int], deaths: int, lost: bool) -> None:
+    """The first two, and with each group that holds one of them one. Even if no result comes of
+    the step before, which was of another group."""
     harness = harness_of(count)
-    harness.failing_kills = True
+    harness.failing_kills, harness.results_get_lost = True, lost
     for number, prompt in enumerate(prompts_of(count, bad)):
         harness.submit(submit_of(number, prompt, max_tokens=20))
     harness.drain()
@@ -190,10 +195,11 @@ def test_what_the_supervisor_is_told() -> None:
     for number, prompt in enumerate(prompts_of(64, [12])):
         harness.submit(submit_of(number, prompt, max_tokens=20))
     harness.drain()
-    groups = [(0, 64), (0, 0), (0, 8), (8, 8), (0, 0)]  # a death, and one; the first of eight
-    singles = [(0, 1), (1, 1), (1, 1), (1, 1), (1, 1), (0, 0), (0, 1), (1, 1), (1, 1)]
-    rest = [(1, 8), (8, 8), (8, 8), (8, 8), (8, 8), (8, 8), (8, 0)]
-    assert told == groups + singles + rest
+    both = [(0, 64), (0, 0)]  # a death, and one
+    groups = [(0, 8), (8, 0), (0, 8), (0, 0)]  # the first of eight; then one that dies
+    singles = [(0, 1), (1, 0)] * 4 + [(0, 1), (0, 0)] + [(0, 1), (1, 0)] * 3
+    rest = [(0, 8), (8, 0)] * 6 + [(0, 0)]
+    assert told == both + groups + singles + rest
 
 
 def test_deaths_that_are_nobody_s_fault_end_nothing() -> None:
@@ -233,3 +239,18 @@ def test_who_is_held_back_can_be_aborted() -> None:
     assert not harness.life.trials.held() and not harness.life.requests
     harness.submit(submit_of(20, [1, 2, 3]))
     harness.drain()
+
+
+def test_a_trial_begins_though_somebody_runs() -> None:
+    """Who runs makes way, so that what goes wrong is the suspect's."""
+    harness = harness_of(8)
+    beside, suspect = prompts_of(2, [])
+    harness.submit(submit_of(0, beside, max_tokens=20))
+    harness.turn()
+    harness.submit(replace(submit_of(1, suspect, max_tokens=20), survived=SUSPECT_AFTER))
+    while not harness.record(1).token_ids:
+        assert harness.turn()
+        assert not harness.life.trials.on_trial or len(harness.life.running) <= 1
+    assert not harness.record(0).finished
+    harness.drain()
+    assert [len(harness.record(number).token_ids) for number in range(2)] == [20, 20]

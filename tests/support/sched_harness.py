@@ -156,6 +156,10 @@ class Harness:
         """Or nobody is accused, whatever dies."""
         self.failing_kills = False
         """What a step that fails does to its worker."""
+        self.results_get_lost = False
+        """A worker that dies takes along the result of the step before (for `failing_kills`)."""
+        self._ahead: StepResult | None = None
+        """Of the oldest plan, if the worker has already run it."""
         self.num_deaths = 0
         """Of workers, and of schedulers that plan what is deadly."""
         self.late: list[StepResult] = []
@@ -351,16 +355,23 @@ class Harness:
         self.now += seconds
         while self.late:
             self._read(self.scheduler.update(self.late.pop(0)))
-        plan = self.plans.popleft()
         try:
-            result = self.worker.run(plan)
+            result = self._run_oldest()
         except StepFails:
-            self.fail_step(plan)
+            self.fail_step(self.plans[0])
             return True
+        self.plans.popleft()
         result = msgspec.structs.replace(result, forward_seconds=seconds)
         self._read(self.scheduler.update(result))
         self.check()
         return True
+
+    def _run_oldest(self) -> StepResult:
+        result = self._ahead or self.worker.run(self.plans[0])
+        self._ahead = None
+        if self.results_get_lost and len(self.plans) > 1:
+            self._ahead = self.worker.run(self.plans[1])
+        return result
 
     def turn(self) -> bool:
         while self.dispatch():
