@@ -44,6 +44,8 @@ from octavo.shared.transport import AsyncSpoke
 RESTART_SECONDS = 30.0
 """In which a scheduler that hung is back."""
 LOOK_INTERVAL = 0.01
+GRAMMARS_AFTER = 5.0
+"""Seconds that the first requests have the processors for themselves."""
 
 
 def main(child: Child) -> None:
@@ -89,7 +91,7 @@ async def _run(
     service = Service(server, model, tokenizer, engine, grammars, templates, parsers)
     uvicorn_server = create_server(create_app(service, peers, keys))
     sockets = [listener, *peers.listeners()]
-    opening = asyncio.create_task(_open(child, engine))
+    opening = asyncio.create_task(_open(child, engine, grammars))
     ending = Ending(stop, retire, server.shutdown_timeout)
     async with metrics_port(service, metrics) as beside:
         await serve(uvicorn_server, sockets, engine, ending, beside)
@@ -147,8 +149,11 @@ def _follow(child: Child, engine: EngineClient) -> None:
     child.hear(hear)
 
 
-async def _open(child: Child, engine: EngineClient) -> None:
-    """Say ready once requests are taken, and the engine has been seen: the first must not fail."""
+async def _open(child: Child, engine: EngineClient, grammars: GrammarCompiler) -> None:
+    """Say ready once requests are taken, and the engine has been seen: the first must not fail.
+
+    Then have the grammar helpers up before they are asked for.
+    """
     while not engine.open:
         await asyncio.sleep(LOOK_INTERVAL)
     with contextlib.suppress(TimeoutError):
@@ -156,6 +161,9 @@ async def _open(child: Child, engine: EngineClient) -> None:
             while not (engine.state == "ready" or engine.told.state == "degraded"):
                 await asyncio.sleep(LOOK_INTERVAL)
     child.ready()
+    if child.config.model.pooling is None:
+        await asyncio.sleep(GRAMMARS_AFTER)
+        await grammars.start()
 
 
 async def _end(listening: asyncio.Task[None]) -> None:

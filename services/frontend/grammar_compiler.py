@@ -2,7 +2,8 @@
 
 `check` compiles in a helper process; verdicts, bad ones too, are remembered by bytes. A grammar
 that kills its helper twice, or runs it out of time once, is the client's error. Tenants take turns,
-so that one who sends such grammars all the time costs another the time of one.
+so that one who sends such grammars all the time costs another the time of one. There are two
+helpers, so that one such grammar holds up nobody; a helper that dies has no turn until it is up.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Sequence
 from octavo.services.frontend.grammar_helper import GrammarHelper
 from octavo.services.frontend.helper import HelperDied, HelperLost
 from octavo.services.frontend.turns import Turns
-from octavo.shared.errors import InvalidRequest, Overloaded
+from octavo.shared.errors import ConfigError, InvalidRequest, Overloaded
 from octavo.shared.grammar.cache import ByteCache
 from octavo.shared.grammar.compiling import TOO_COMPLEX
 from octavo.shared.grammar.helper import HelperConfig, Verdict
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 CACHE_BYTES = 16 << 20
 ENTRY_BYTES = 512
 """Of an entry beside its texts."""
+HELPERS = 2
 MAX_WAITING = 64
 MAX_WAITING_EACH = 16
 """Of one tenant."""
@@ -53,23 +55,21 @@ class GrammarCompiler:
         self._wait_seconds = wait_seconds
         self._known: ByteCache[GrammarSpec, Verdict] = ByteCache(cache_bytes, _verdict_bytes)
         self._running: dict[tuple[str, GrammarSpec], asyncio.Task[Verdict]] = {}
+        self._reviving: set[asyncio.Task[None]] = set()
 
     @classmethod
-    def of(cls, config: HelperConfig, helpers: int = 1) -> GrammarCompiler:
+    def of(cls, config: HelperConfig, helpers: int = HELPERS) -> GrammarCompiler:
         return cls([GrammarHelper(config) for _ in range(helpers)])
 
     async def start(self) -> None:
         """Start the helpers. One that will not start is tried again with the first grammar."""
-        for helper in self._helpers:
-            try:
-                await helper.start()
-            except HelperDied as died:
-                log.warning("a grammar helper did not start: %s", died)
+        await asyncio.gather(*map(_start_quietly, self._helpers))
 
     async def close(self) -> None:
-        for task in self._running.values():
+        tasks = [*self._running.values(), *self._reviving]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._running.values(), return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         for helper in self._helpers:
             await helper.stop()
 
@@ -107,9 +107,25 @@ class GrammarCompiler:
             if (verdict := self._known.get(spec)) is None:  # else another's turn was the same
                 verdict = await _verdict_of(helper, spec)
         finally:
-            self._turns.give_back(tenant, helper)
+            self._release(tenant, helper)
         self._known.put(spec, verdict)
         return verdict
+
+    def _release(self, tenant: str, helper: GrammarHelper) -> None:
+        if helper.pid is not None:
+            self._turns.give_back(tenant, helper)
+            return
+        task = asyncio.create_task(_start_quietly(helper))
+        self._reviving.add(task)
+        task.add_done_callback(self._reviving.discard)
+        task.add_done_callback(lambda done: self._turns.give_back(tenant, helper))
+
+
+async def _start_quietly(helper: GrammarHelper) -> None:
+    try:
+        await helper.start()
+    except (HelperDied, ConfigError) as error:
+        log.warning("a grammar helper did not start: %s", error)
 
 
 async def _verdict_of(helper: GrammarHelper, spec: GrammarSpec) -> Verdict:
@@ -140,6 +156,8 @@ async def _started(helper: GrammarHelper) -> None:
     except HelperDied as died:
         log.error("a grammar helper does not start: %s", died)
         raise Overloaded("Structured output is not available now; try again soon.") from died
+    except ConfigError as error:
+        raise InvalidRequest(str(error)) from None
 
 
 def _verdict_bytes(spec: GrammarSpec, verdict: Verdict) -> int:

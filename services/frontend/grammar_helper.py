@@ -6,7 +6,8 @@ import sys
 
 import msgspec
 
-from octavo.services.frontend.helper import Helper, HelperDied
+from octavo.services.frontend.helper import Helper
+from octavo.shared.errors import ConfigError
 from octavo.shared.grammar.helper import HelperConfig, Verdict
 from octavo.shared.grammar.spec import GrammarSpec
 
@@ -25,11 +26,11 @@ class GrammarHelper:
         return self.process.pid
 
     async def start(self) -> None:
-        """Raises HelperDied."""
+        """Raises HelperDied, or ConfigError for a model that cannot follow grammars."""
         verdict = _verdict(await self.process.start())
         if verdict.error:
             await self.process.stop()
-            raise HelperDied(verdict.error)
+            raise ConfigError(verdict.error)
 
     async def ask(self, spec: GrammarSpec) -> Verdict:
         """Raises HelperDied, HelperLost."""

@@ -16,6 +16,7 @@ from llguidance import LLTokenizer
 
 from octavo.services.grammar.endings import can_end
 from octavo.shared import helper
+from octavo.shared.errors import ConfigError
 from octavo.shared.grammar.compiling import (
     NO_TEXT,
     GrammarError,
@@ -46,7 +47,11 @@ def serve() -> None:
         return
     config = msgspec.msgpack.decode(first, type=HelperConfig)
     tokenizer = Tokenizer.load(Path(config.tokenizer))
-    known = vocabulary(tokenizer, config.vocab_size, config.eos_token_ids)
+    try:
+        known = vocabulary(tokenizer, config.vocab_size, config.eos_token_ids)
+    except ConfigError as error:
+        reply(Verdict(error=str(error)))
+        return
     gc.freeze()
     helper.limit_memory(helper.address_space() + config.memory_bytes)
     reply(Verdict())

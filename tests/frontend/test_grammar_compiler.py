@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from grammar_hostile import COSTLY, HOSTILE
 from grammar_schemas import ENDLESS, closed
@@ -312,6 +313,15 @@ def test_a_helper_that_does_not_start_is_our_fault() -> None:
     asyncio.run(main())
 
 
+def test_a_model_that_cannot_stop_is_told_so() -> None:
+    async def test(compiler: GrammarCompiler, helper: GrammarHelper) -> None:
+        await compiler.start()
+        with pytest.raises(InvalidRequest, match="end-of-sequence"):
+            await compiler.check(GOOD, "field")
+
+    run(test, msgspec.structs.replace(QUICK, eos_token_ids=[]))
+
+
 def test_the_helper_ends_with_its_parent() -> None:
     async def test(compiler: GrammarCompiler, helper: GrammarHelper) -> None:
         await compiler.start()
@@ -323,6 +333,32 @@ def test_the_helper_ends_with_its_parent() -> None:
         assert life._transport.get_returncode() == 0
 
     run(test)
+
+
+def test_a_costly_grammar_holds_up_nobody() -> None:
+    """The other helper goes on, and the one that died is up again before it has another turn."""
+
+    async def main() -> None:
+        costly, other = (GrammarHelper(QUICK) for _ in range(2))
+        compiler = GrammarCompiler([costly, other])
+        await compiler.start()
+        first = costly.pid
+        slow = asyncio.create_task(refused(compiler, SLOW))
+        await asyncio.sleep(0)
+        for number in range(3):
+            assert await _good(compiler, number)
+            assert not slow.done()
+        await slow
+        assert costly.pid is None
+        async with asyncio.timeout(10):
+            while costly.pid is None:
+                assert await _good(compiler, 3)
+                await asyncio.sleep(0.01)
+        assert costly.pid != first
+        await compiler.close()
+        assert costly.pid is other.pid is None
+
+    asyncio.run(main())
 
 
 @pytest.mark.slow
