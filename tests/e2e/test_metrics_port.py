@@ -44,8 +44,7 @@ class Two:
 def two() -> Iterator[Two]:
     port = free_port()
     flags = ("--device", "cpu", "--frontends", "2", "--metrics-port", str(port))
-    flags += ("--hang-timeout", "5")
-    with serving(*flags, env={"OCTAVO_API_KEY": "a-key"}) as server:
+    with serving(*flags, "--hang-timeout", "5", env={"OCTAVO_API_KEY": "a-key"}) as server:
         yield Two(server, port)
 
 

@@ -8,13 +8,13 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from house_supervisor import MODEL, Served, alive, connects, wait_until
 
 from octavo.services.supervisor.exporter_place import INTERVAL, ExporterPlace
-from octavo.services.supervisor.group import Event, Plan
+from octavo.services.supervisor.group import Event, Group, Plan
 from octavo.services.supervisor.recovery import Recovery
 from octavo.services.supervisor.restart_budget import CrashLoop
 from octavo.shared.config import EngineConfig, ServerConfig
@@ -46,10 +46,11 @@ class World:
 
     def __init__(self) -> None:
         self.now = 100.0
-        self.group: Any = FakeGroup()
+        self.group = FakeGroup()
+        group = cast(Group, self.group)
         listener: Any = SimpleNamespace(fileno=lambda: 7, close=lambda: None)
-        self.place = ExporterPlace(self.group, PLAN, listener, lambda: self.now)
-        self.recovery = Recovery(self.group, PLAN, {}, self.place, clock=lambda: self.now)
+        self.place = ExporterPlace(group, PLAN, listener, lambda: self.now)
+        self.recovery = Recovery(group, PLAN, {}, self.place, clock=lambda: self.now)
 
     def die(self) -> None:
         dead = self.group.children.pop()
