@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import os
 import signal
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -106,6 +107,12 @@ def serving(tmp_path: Path) -> Iterator[list[Served]]:
         served.close()
 
 
+def queues(port: int) -> bool:
+    """Whether a connection is taken, though nobody may answer yet."""
+    with socket.create_connection(("127.0.0.1", port), timeout=5):
+        return True
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
 def test_who_dies_or_hangs_is_replaced(
     tmp_path: Path, serving: list[Served], number: signal.Signals
@@ -117,6 +124,8 @@ def test_who_dies_or_hangs_is_replaced(
     old = served.events("started")
     os.kill(old["exporter-0"], number)
     wait_until(lambda: not alive(old["exporter-0"]))
+    assert queues(served.metrics_port)
+    wait_until(lambda: served.events("started")["exporter-0"] != old["exporter-0"], 20)
     assert connects(served.metrics_port) == "exporter-0"
     new = served.events("started")
     assert {name for name, pid in new.items() if pid != old[name]} == {"exporter-0"}
@@ -156,7 +165,7 @@ def test_it_is_told_of_the_drain_and_replaced_in_it(tmp_path: Path, serving: lis
     draining = 'state-{"state":"draining"}'
     first = served.wait_for(draining, 1)["exporter-0"]
     os.kill(first, signal.SIGKILL)
-    wait_until(lambda: served.events(draining)["exporter-0"] != first)
+    wait_until(lambda: served.events(draining)["exporter-0"] != first, 20)
     assert connects(served.metrics_port) == "exporter-0"
     assert served.events(draining).keys() == {"exporter-0"}
     served.process.send_signal(signal.SIGTERM)
