@@ -35,7 +35,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "support"))
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from front_process import FrontendProcess
+from front_process import HttpProcess, process_config
 
 from bench import shapes
 from bench.results import ROOT, Record, add_json_option, record, save
@@ -67,7 +67,7 @@ def our_frontend(interval_ms: float) -> Iterator[Server]:
         script = ROOT / "bench" / "front" / "paced_engine.py"
         with _process([str(script), name, str(interval_ms)]):
             vocab = shapes.SHAPES["tiny"]["vocab_size"]
-            child = FrontendProcess(folder, folder / "model", vocab)
+            child = HttpProcess(process_config("frontend", folder, folder / "model", vocab))
             try:
                 child.tell(Condition("ready"))
                 child.wait_ready()

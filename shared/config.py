@@ -77,7 +77,8 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     port: int = 8000
     metrics_host: str = "127.0.0.1"
     metrics_port: int | None = None
-    """Another port for /metrics and /health, which asks for no key; None: there is none."""
+    """Another port for /metrics and /health, which asks for no key and has a process of its own;
+    None: there is neither."""
     admin_socket: str | None = None
     """Where `octavo admin` reaches the server; None: by the port, in the directory for such."""
     frontends: int = 1
@@ -139,9 +140,9 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
 class ProcessConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The first line on a child's control pipe."""
 
-    role: Literal["frontend", "scheduler", "worker"]
+    role: Literal["frontend", "exporter", "scheduler", "worker"]
     index: int
-    """Frontend number or tensor-parallel rank; 0 for the scheduler."""
+    """Frontend number or tensor-parallel rank; 0 for the scheduler and the exporter."""
     directory: str
     """0700 directory of this server's sockets and rendezvous file."""
     server: ServerConfig
@@ -158,7 +159,7 @@ class ProcessConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def peer(self) -> str:
-        """This frontend's name at the scheduler: of no other, before or after."""
+        """The name of this frontend or exporter at the scheduler: of no other, before or after."""
         return f"{self.role}-{self.index}.{self.epoch}"
 
     @property
@@ -167,6 +168,7 @@ class ProcessConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 FRONTEND_SOCKET = "frontend.ipc"
-"""Hub of the scheduler; spokes are named frontend-<index>.<epoch> (the library: library-0)."""
+"""Hub of the scheduler; spokes are named frontend-<index>.<epoch>, exporter-0.<epoch> (the library:
+library-0)."""
 WORKER_SOCKET = "worker.ipc"
 """Hub of the scheduler; spokes are named rank-<rank>."""

@@ -32,10 +32,13 @@ from octavo.shared.parent import die_with_parent
 ENGINE_GONE = signal.SIGUSR1
 """Supervisor to frontend, before SIGTERM: nobody will answer the requests in flight."""
 STATE = b"state "
-"""Supervisor to frontend, at first and whenever it has changed; followed by JSON: a Condition."""
+"""Supervisor to frontend and exporter, at first and whenever it has changed; followed by JSON: a
+Condition."""
+DRAINING = "draining"
 LOST_WORKERS = b"lost workers"
 LOST_FRONTEND = b"lost "
-"""Supervisor to scheduler; followed by the frontend's name."""
+"""Supervisor to scheduler; followed by the name of the frontend, or of the exporter, which to it is
+one."""
 RESTARTS = b"restarts "
 """Supervisor to scheduler; followed by JSON: how often each role was started again."""
 PROCESSES = b"processes "
@@ -56,10 +59,11 @@ class Trial(msgspec.Struct):
 
 
 class Condition(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What the supervisor knows of scheduler and workers.
+    """What the supervisor knows of scheduler and workers, to an exporter also of frontends.
 
     `state`: starting, loading or warming until they are ready for the first time, then ready, or
-    degraded while some are started again. `progress`: in words, how far that is.
+    degraded while some are started again. `progress`: in words, how far that is. An exporter is
+    told too that the server is DRAINING; frontends hear that by SIGTERM.
     """
 
     state: str

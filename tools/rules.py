@@ -20,6 +20,18 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "octavo.shared": ("octavo.shared",),
     "octavo.kernels": ("octavo.kernels", "octavo.shared"),
     "octavo.services.frontend": ("octavo.services.frontend", "octavo.shared"),
+    "octavo.services.exporter": (
+        "octavo.services.exporter",
+        # How a frontend meets clients, supervisor and scheduler, without what it makes of texts.
+        "octavo.services.frontend.access",
+        "octavo.services.frontend.auth",
+        "octavo.services.frontend.duties",
+        "octavo.services.frontend.edge",
+        "octavo.services.frontend.engine_client",
+        "octavo.services.frontend.routes.health",
+        "octavo.services.frontend.server",
+        "octavo.shared",
+    ),
     "octavo.services.grammar": ("octavo.services.grammar", "octavo.shared"),
     "octavo.services.templates": ("octavo.services.templates", "octavo.shared"),
     "octavo.services.scheduler": ("octavo.services.scheduler", "octavo.shared"),
@@ -90,6 +102,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
 WITHOUT_TORCH = (
     "octavo.shared",
     "octavo.services.frontend",
+    "octavo.services.exporter",
     "octavo.services.grammar",
     "octavo.services.templates",
     "octavo.services.scheduler",
@@ -107,7 +120,7 @@ DISTRIBUTED_USER = "octavo.services.worker.parallel"
 ENVIRONMENT_READERS = ("octavo.shared.environment", "octavo.services.launch")
 ENVIRONMENT = ("os.environ", "os.environb", "os.getenv", "os.getenvb")
 WEB_SERVER = ("starlette", "uvicorn", "httptools", "uvloop")
-WEB_SERVER_USER = "octavo.services.frontend"
+WEB_SERVER_USERS = ("octavo.services.frontend", "octavo.services.exporter")
 
 
 def module_name(path: Path) -> str:
@@ -134,8 +147,9 @@ def _imports(module: str, tree: ast.Module) -> Iterator[Breach]:
             yield line, f"{room} must not import {name}"
         if room in WITHOUT_TORCH and _any_inside(name, TORCH_AND_CO):
             yield line, f"{room} must not import {name}"
-        if room != WEB_SERVER_USER and _any_inside(name, WEB_SERVER):
-            yield line, f"{room} must not import {name}: only {WEB_SERVER_USER} serves HTTP"
+        if room not in WEB_SERVER_USERS and _any_inside(name, WEB_SERVER):
+            only = " and ".join(WEB_SERVER_USERS)
+            yield line, f"{room} must not import {name}: only {only} serve HTTP"
 
 
 def _uses(module: str, tree: ast.Module) -> Iterator[Breach]:

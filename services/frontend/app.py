@@ -1,11 +1,10 @@
-"""The web application: a list of routes, a table of error handlers, one layer around them."""
+"""The web application: a list of routes, and the layers around them."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from octavo.services.frontend import access
@@ -16,15 +15,8 @@ from octavo.services.frontend.anthropic.replies import (
 )
 from octavo.services.frontend.anthropic.schema import CountTokensRequest, MessagesRequest
 from octavo.services.frontend.auth import KeyRing
-from octavo.services.frontend.edge import (
-    Edge,
-    on_any_error,
-    on_client_gone,
-    on_http_error,
-    on_octavo_error,
-)
+from octavo.services.frontend.edge import ERROR_HANDLERS, Edge
 from octavo.services.frontend.http_counts import CountingLayer
-from octavo.services.frontend.inbox import ClientGone
 from octavo.services.frontend.live.feed import LiveFeed
 from octavo.services.frontend.opening import OpeningLayer
 from octavo.services.frontend.peers import Peers
@@ -78,7 +70,6 @@ from octavo.services.frontend.schema import (
 )
 from octavo.services.frontend.served import EVENTS, HTML, JSON, TEXT, Endpoint, ServedRoute
 from octavo.services.frontend.service import Service
-from octavo.shared.errors import OctavoError
 
 POST = ("POST",)
 
@@ -180,20 +171,13 @@ SERVED = (
 """Every route there is; the router and /openapi.json are both made from it."""
 ROUTES = [one.route() for one in SERVED]
 
-ERROR_HANDLERS = {
-    OctavoError: on_octavo_error,
-    ClientGone: on_client_gone,
-    HTTPException: on_http_error,
-    Exception: on_any_error,
-}
-
 
 def create_app(
     service: Service, peers: Peers | None = None, keys: KeyRing | None = None
 ) -> ASGIApp:
     app = Starlette(routes=ROUTES, exception_handlers=ERROR_HANDLERS)
     app.router.redirect_slashes = False
-    app.state.service = service
+    app.state.service, app.state.engine = service, service.engine
     app.state.served = SERVED
     app.state.feed = LiveFeed(service.engine)
     peers = peers or Peers()

@@ -114,6 +114,14 @@ async def on_any_error(request: Request, error: Exception) -> Response:
     return error_response(failed, request.url.path)
 
 
+ERROR_HANDLERS = {
+    OctavoError: on_octavo_error,
+    ClientGone: on_client_gone,
+    HTTPException: on_http_error,
+    Exception: on_any_error,
+}
+
+
 class Edge:
     """The outermost layer."""
 

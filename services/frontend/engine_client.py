@@ -82,8 +82,10 @@ class EngineClient:
         self._epoch: int | None = None
         self._live: dict[bytes, Stream] = {}
         self._delivery = Delivery(self._live, self._end, self.abort)
-        self._queries: dict[int, asyncio.Future[bytes]] = {}
+        self._queries: dict[int, tuple[PageQuery, asyncio.Future[bytes]]] = {}
         self._num_queries = 0
+        self._answering: int | None = None
+        """Epoch of the scheduler that answers queries."""
         self._last_seen: float | None = None
         self._last_outputs = 0.0
         self._sending: set[asyncio.Task[None]] = set()
@@ -119,7 +121,7 @@ class EngineClient:
         """Why requests are not worked on now; empty: they are."""
         stats = self.stats
         if self.told.state == "degraded" or (stats is not None and stats.degraded):
-            return "Processes of the engine are being started again."
+            return "Processes of the server are being started again."
         if stats is None or self._silence() > QUIET_SECONDS:
             return "The scheduler gives no sign of progress."
         return "A step takes far longer than it should." if stats.stalled else ""
@@ -242,18 +244,18 @@ class EngineClient:
         if not self.open:
             raise EngineDead("The server is not ready yet.", code=self.state)
         self._num_queries += 1
-        query = self._num_queries
+        query = PageQuery(query_id=self._num_queries, page=page)
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        self._queries[query] = answer
+        self._queries[query.query_id] = query, answer
         try:
             await self._tell_counts()
-            await self._spoke.send(PageQuery(query_id=query, page=page))
+            await self._spoke.send(query)
             async with asyncio.timeout(METRICS_TIMEOUT):
                 return await answer
         except TimeoutError:
             raise EngineDead("The engine did not answer in time.") from None
         finally:
-            del self._queries[query]
+            del self._queries[query.query_id]
 
     def close(self, message: str) -> None:
         """End every live request with an error and take no more."""
@@ -278,7 +280,7 @@ class EngineClient:
             case EngineStats():
                 self._note(message)
             case PageText():
-                answer = self._queries.get(message.query_id)
+                _, answer = self._queries.get(message.query_id, (None, None))
                 if answer is not None and not answer.done():
                     answer.set_result(message.text)
 
@@ -295,6 +297,14 @@ class EngineClient:
         else:
             self.http.heard()
         self._epoch = stats.epoch
+        if stats.epoch != self._answering and not stats.degraded:
+            self._answering = stats.epoch
+            self._ask_again()
+
+    def _ask_again(self) -> None:
+        """What died with another scheduler, or came when this one had no workers to tell of yet."""
+        for query, _ in self._queries.values():
+            self._post(self._spoke.send(query))
 
     def _resubmit(self) -> None:
         """Another scheduler, which knows of nothing."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import uvicorn
@@ -71,10 +71,8 @@ async def serve(
     sockets: list[socket.socket],
     engine: EngineClient,
     ending: Ending,
-    beside: Sequence[Server] = (),
 ) -> None:
-    """Serve until the end is asked for, and what is in flight has ended. `beside`: servers of other
-    ports, which are given up with this one's when another frontend takes over.
+    """Serve until the end is asked for, and what is in flight has ended.
 
     When stopping, health and new requests are answered 503 at once, and the port is closed last, so
     that a load balancer sees why. What is left at the deadline ends with an error (in a stream: an
@@ -86,7 +84,7 @@ async def serve(
     asked.cancel()
     server.server_state.default_headers.append((b"connection", b"close"))
     if ending.retire.is_set() and not ending.stop.is_set():
-        for listening in [one for each in (server, *beside) for one in each.servers]:
+        for listening in server.servers:
             listening.close()
         await _idle(server, ending.stop)
     engine.closing = True

@@ -15,7 +15,7 @@ from octavo.services.scheduler.histogram import Histogram
 
 SHORT = (0.001, 0.002, 0.003, 0.004, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1)
 STEP_BUCKETS = (*SHORT, 0.2, 0.5, 1.0, 2.5)
-PROCESSES = ("frontend", "scheduler", "worker")
+PROCESSES = ("frontend", "exporter", "scheduler", "worker")
 PARTS = ("device", *("prepare", "forward", "sample"), *("receive", "update", "plan", "reply"))
 """The worker's own and the scheduler's, as each has named them."""
 ERRORS = (

@@ -1,22 +1,26 @@
-"""Announcer: tells the service manager and the frontends how the server is, when that changes."""
+"""Announcer: tells the service manager and who answers clients how the server is, when that
+changes."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 
+from octavo.services.supervisor.census import SILENT
 from octavo.services.supervisor.children import ChildProcess
-from octavo.services.supervisor.group import Group, told
+from octavo.services.supervisor.group import HTTP, Group, told
 from octavo.services.supervisor.progress import Progress
 from octavo.services.supervisor.systemd import Notifier
-from octavo.shared.process import Condition
+from octavo.shared.process import DRAINING, Condition
 
 INTERVAL = 1.0
 """Seconds between two words on the same state."""
 
 
 class Announcer:
-    """`ready_line` is what STATUS says of a server that is ready; it is set when all were."""
+    """`ready_line` is what STATUS says of a server that is ready; it is set when all were.
+    `draining`: whether it is to end.
+    """
 
     def __init__(
         self,
@@ -33,6 +37,7 @@ class Announcer:
         self._due: dict[str, float] = {}
         self._told: dict[ChildProcess, Condition] = {}
         self.ready_line = ""
+        self.draining = False
 
     @property
     def state(self) -> str:
@@ -65,18 +70,31 @@ class Announcer:
         names = ", ".join(child.name for child in missing)
         return f"degraded: {names or 'workers'} {self._progress.line_of(missing) or 'starting'}"
 
-    def tell_frontends(self) -> None:
-        """Those who do not know it yet, what concerns their requests: scheduler and workers."""
-        condition = self._of_engine()
-        self._told = {
-            child: self._told.get(child, Condition("")) for child in self._group.of("frontend")
-        }
-        unaware = [child for child, known in self._told.items() if known != condition]
-        urgent = any(self._told[child].state != condition.state for child in unaware)
-        if unaware and (urgent or self._is_due("frontends")):
+    def tell_children(self) -> None:
+        """Those who answer clients and do not know it yet, what concerns these."""
+        news = {child: self._for(child) for role in HTTP for child in self._group.of(role)}
+        self._told = {child: self._told.get(child, Condition("")) for child in news}
+        unaware = [child for child, known in self._told.items() if known != news[child]]
+        urgent = any(self._told[child].state != news[child].state for child in unaware)
+        if unaware and (urgent or self._is_due("children")):
             for child in unaware:
-                child.tell(told(condition))
-                self._told[child] = condition
+                child.tell(told(news[child]))
+                self._told[child] = news[child]
+
+    def _for(self, child: ChildProcess) -> Condition:
+        """What it answers for: a frontend for scheduler and workers, also while it drains; the
+        exporter for the whole server, of which frontends are a part."""
+        if child.role == "frontend":
+            return self._condition(self._group.engine_ready)
+        if self.draining:
+            return Condition(DRAINING)
+        return self._condition(self._group.engine_ready and self._is_answering())
+
+    def _is_answering(self) -> bool:
+        """Whether clients find a frontend."""
+        now = self._clock()
+        frontends = self._group.of("frontend")
+        return any(one.serves and one.silence(now) <= SILENT for one in frontends)
 
     def _is_due(self, whom: str) -> bool:
         """Whether another word on the same state is; then the next one is not for a while."""
@@ -86,8 +104,8 @@ class Announcer:
         self._due[whom] = now + INTERVAL
         return True
 
-    def _of_engine(self) -> Condition:
-        if self._group.engine_ready:
+    def _condition(self, serves: bool) -> Condition:
+        if serves:
             return Condition("ready")
         if not self.ready_line:
             return Condition(self._progress.state, self._progress.line)

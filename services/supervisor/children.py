@@ -79,7 +79,8 @@ def child_environment(environ: Mapping[str, str], config: ProcessConfig) -> dict
 def _passed_on(name: str, role: str) -> bool:
     if PASSED_ON.fullmatch(name):
         return True
-    return FAMILIES[role].fullmatch(name) is not None and not SECRET.search(name)
+    family = FAMILIES.get(role)
+    return bool(family and family.fullmatch(name)) and not SECRET.search(name)
 
 
 def with_headers(config: ProcessConfig, environ: Mapping[str, str]) -> ProcessConfig:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import msgspec
 
@@ -22,8 +22,9 @@ from octavo.shared.process import STATE, Condition, Status
 
 log = logging.getLogger(__name__)
 
-Role = Literal["frontend", "scheduler", "worker"]
+Role = Literal["frontend", "exporter", "scheduler", "worker"]
 ENGINE: tuple[Role, ...] = ("scheduler", "worker")
+HTTP: tuple[Role, ...] = ("frontend", "exporter")
 WATCH_INTERVAL = 1.0
 """Seconds."""
 FLUSH_INTERVAL = 0.05
@@ -159,8 +160,10 @@ class Group:
         return [child for child in self.children if child.info is None]
 
     def missing(self) -> list[ChildProcess]:
-        """Those of them in whose place no other serves."""
+        """Those of them in whose place no other serves. Nobody waits for an exporter that has had
+        its chance: without it a server has all that its clients need."""
         serving = {child.name for child in self.children if child.serves}
+        serving |= {child.name for child in self.of("exporter") if self.starts[child.name] > 1}
         return [child for child in self.starting() if child.name not in serving]
 
     @property
@@ -227,7 +230,7 @@ class Group:
         self.stop("worker", patience, hurry)
 
     def close(self) -> None:
-        for role in ("frontend", "scheduler", "worker"):
+        for role in get_args(Role):
             self.kill(role)
         self._selector.close()
 
@@ -240,7 +243,7 @@ class Group:
 
 
 def told(condition: Condition) -> bytes:
-    """As news for frontends."""
+    """As news for frontends and exporter."""
     return STATE + msgspec.json.encode(condition)
 
 

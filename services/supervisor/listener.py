@@ -30,13 +30,13 @@ def bind(host: str, port: int, flag: str = "--port") -> socket.socket:
     return listener
 
 
-def listen(listener: socket.socket) -> None:
+def listen(listener: socket.socket, flag: str = "--port") -> None:
     """Start to listen. Two servers may have bound the port; only the first gets this far."""
     try:
         listener.listen(BACKLOG)
     except OSError as error:
         host, port = listener.getsockname()[:2]
-        raise _explain(error, host, port) from error
+        raise _explain(error, host, port, flag) from error
 
 
 def url(listener: socket.socket) -> str:
@@ -62,9 +62,7 @@ def resolve(host: str, port: int) -> tuple[socket.AddressFamily, tuple[str, int]
     return family, (str(address[0]), int(address[1]))
 
 
-def _explain(
-    error: OSError, host: str, port: int, flag: str = "--port"
-) -> ConfigError | ResourceBusy:
+def _explain(error: OSError, host: str, port: int, flag: str) -> ConfigError | ResourceBusy:
     if error.errno == errno.EADDRINUSE:
         return ResourceBusy(f"port {port} on {host} is in use; choose another with {flag}")
     return ConfigError(f"cannot listen on {host}:{port}: {error.strerror}")

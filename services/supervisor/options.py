@@ -198,7 +198,8 @@ OPTIONS = (
     Option(
         "metrics_port",
         SERVER,
-        "A port of its own for /metrics and /health, which asks for no key.",
+        "A port of its own for /metrics and /health, which asks for no key; the process behind it "
+        "answers however many streams run.",
         parse=integer,
     ),
     Option("metrics_host", SERVER, "Address of the metrics port."),

@@ -2,7 +2,8 @@
 
 A frontend alone; the workers as one group; a scheduler without its workers, who keep their weights.
 That holds for the first start too, but a child that says why it fails ends that: the same would
-happen again. Where it does not help (`restart_budget`) the server gives up.
+happen again. Where it does not help (`restart_budget`) the server gives up. An exporter never is a
+reason for that (`exporter_place`).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 import msgspec
 
 from octavo.services.supervisor.children import ChildProcess
+from octavo.services.supervisor.exporter_place import ExporterPlace
 from octavo.services.supervisor.group import Event, Group, Plan, start_error
 from octavo.services.supervisor.hangs import Hangs
 from octavo.services.supervisor.restart_budget import RestartBudget
@@ -35,12 +37,14 @@ class Recovery:
         group: Group,
         plan: Plan,
         sockets: Mapping[str, int],
+        exporter: ExporterPlace,
         progress: Progress = lambda child, status: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._group = group
         self._plan = plan
         self._sockets = sockets
+        self._exporter = exporter
         self._progress = progress
         self._clock = clock
         self._budget = RestartBudget(clock)
@@ -69,6 +73,7 @@ class Recovery:
                 self._died(event.child, event.ended)
             else:
                 self._said(event.child, event.status)
+        self._exporter.fill()
 
     def _said(self, child: ChildProcess, status: Status) -> None:
         match status.state:
@@ -79,7 +84,7 @@ class Recovery:
             case "trial" if status.trial is not None:
                 self._budget.note(status.trial)
             case "failed":
-                if not self.begun:
+                if not (self.begun or child.role == "exporter"):
                     raise start_error(child.name, status)
                 last = status.message.strip().splitlines()[-1:]
                 log.error("%s failed: %s", child.name, "".join(last))
@@ -98,7 +103,7 @@ class Recovery:
         """One after another they give way to a new one; the port stays open, no request is lost."""
         for child in self._group.of("frontend"):
             if not child.doomed:
-                self._start_frontend(child.index)
+                self.start_frontend(child.index)
 
     def restart_workers(self) -> None:
         """Streams pause until new ones are there."""
@@ -106,7 +111,7 @@ class Recovery:
             rank.doomed = True
             rank.signal(signal.SIGKILL)
 
-    def _start_frontend(self, index: int) -> None:
+    def start_frontend(self, index: int) -> None:
         self._group.start(self._plan.process("frontend", index), self._sockets)
 
     def _retire_others(self, child: ChildProcess) -> None:
@@ -122,19 +127,28 @@ class Recovery:
             log.error("%s %s; starting it again", child.name, how)
             self.restarts[child.role] += 1
             self.num_restarts += 1
-            ready_at = child.ready_at
-            self._budget.spend(child.role, None if ready_at is None else self._clock() - ready_at)
+            if child.role != "exporter":
+                self._spend(child)
             self._tell_restarts()
         match child.role:
             case "frontend":
                 self._group.tell("scheduler", LOST_FRONTEND + child.config.peer.encode())
                 if not child.doomed:
-                    self._start_frontend(child.index)
+                    self.start_frontend(child.index)
+            case "exporter":
+                self._group.tell("scheduler", LOST_FRONTEND + child.config.peer.encode())
+                if not child.doomed:
+                    self._exporter.lost()
             case "scheduler":
                 config = self._plan.process("scheduler", 0, restarts=self.restarts, accused=accused)
                 self._group.start(config)
             case "worker":
                 self._end_workers(child)
+
+    def _spend(self, child: ChildProcess) -> None:
+        """Raises CrashLoop."""
+        ready_at = child.ready_at
+        self._budget.spend(child.role, None if ready_at is None else self._clock() - ready_at)
 
     def _is_ended(self, child: ChildProcess) -> bool:
         """Whether the worker's group was given up before: one death of several at once."""

@@ -20,6 +20,7 @@ from octavo.services.supervisor.admin import AdminSocket, Handler, default_path
 from octavo.services.supervisor.announcer import Announcer
 from octavo.services.supervisor.census import Census
 from octavo.services.supervisor.children import Spawner
+from octavo.services.supervisor.exporter_place import ExporterPlace
 from octavo.services.supervisor.folder import private_directory
 from octavo.services.supervisor.group import WATCH_INTERVAL, Event, Group, Plan
 from octavo.services.supervisor.progress import Progress
@@ -37,6 +38,7 @@ log = logging.getLogger(__name__)
 CRASH_LOOP = 70
 START_PATIENCE = 1.0
 ENGINE_PATIENCE = 2.0
+EXPORTER_PATIENCE = 1.0
 FRONTEND_PATIENCE = 4.0
 """Seconds to stop in, past those that requests in flight get: the last error events go out."""
 KILL_SECONDS = 10.0
@@ -82,15 +84,15 @@ class Supervisor:
         self._plan = plan
         self._server = plan.server
         self._listener = listener
-        self._listeners = {"--listen-fd": listener}
-        if metrics is not None:
-            self._listeners["--metrics-fd"] = metrics
+        self._metrics = metrics
         self._signals = signals
         self._notifier = Notifier(spawner.environ)
         self._group = Group(spawner)
         self._group.wake_on(signals.fd)
         self._progress = Progress()
-        self._recovery = Recovery(self._group, plan, self._inherited(), self._progress)
+        self._exporter = ExporterPlace(self._group, plan, metrics)
+        sockets = {"--listen-fd": listener.fileno()}
+        self._recovery = Recovery(self._group, plan, sockets, self._exporter, self._progress)
         self._announcer = Announcer(self._group, self._progress, self._notifier)
         self._admin = self._admin_socket()
         self._ending = False
@@ -146,8 +148,9 @@ class Supervisor:
         return "draining" if self._ending else self._announcer.state
 
     def _run(self, started: float) -> NoReturn:
-        for listener in self._listeners.values():
-            tcp.listen(listener)
+        tcp.listen(self._listener)
+        if self._metrics is not None:
+            tcp.listen(self._metrics, "--metrics-port")
         self._start()
         while True:
             self._announcer.tell_manager()
@@ -163,7 +166,7 @@ class Supervisor:
         self._census.tell()
         if not self._recovery.kill_hung():
             self._notifier.watchdog()
-        self._announcer.tell_frontends()
+        self._announcer.tell_children()
 
     def _look_around(self) -> None:
         self._signals.raise_if_received()
@@ -172,10 +175,8 @@ class Supervisor:
     def _start(self) -> None:
         self._group.start_engine(self._plan)
         for index in range(self._server.frontends):
-            self._group.start(self._plan.process("frontend", index), self._inherited())
-
-    def _inherited(self) -> dict[str, int]:
-        return {flag: listener.fileno() for flag, listener in self._listeners.items()}
+            self._recovery.start_frontend(index)
+        self._exporter.start()
 
     def _begin(self, seconds: float) -> None:
         """All are ready, for the first time."""
@@ -211,14 +212,18 @@ class Supervisor:
     def _stop(
         self, frontend_patience: float, handle: Callable[[list[Event]], None] = _look_on
     ) -> None:
-        """Frontends first, for they finish requests that need the engine. A second signal kills."""
-        self._ending = True
+        """Frontends first, for they finish requests that need the engine, and the exporter behind
+        them, which counts to the end. A second signal kills."""
+        self._ending = self._announcer.draining = True
+        self._announcer.tell_children()
         self._census.tell()
-        self._notifier.stopping(frontend_patience + 2 * ENGINE_PATIENCE + KILL_SECONDS)
-        # Ours are the last copies once the frontends close theirs: clients must then be refused.
-        for listener in self._listeners.values():
-            listener.close()
+        patience = frontend_patience + EXPORTER_PATIENCE + 2 * ENGINE_PATIENCE
+        self._notifier.stopping(patience + KILL_SECONDS)
+        # Ours is the last copy once the frontends close theirs: clients must then be refused.
+        self._listener.close()
         self._group.stop("frontend", frontend_patience, self._hurry, handle)
+        self._exporter.close()
+        self._group.stop("exporter", EXPORTER_PATIENCE, self._hurry)
         self._group.stop_engine(ENGINE_PATIENCE, self._hurry)
 
     def _hurry(self) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import signal
 import socket
 import subprocess
@@ -24,6 +26,15 @@ class Two:
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
 
+    def restarts(self, role: str) -> int:
+        """As the page has it."""
+        page = httpx.get(f"{self.url}/metrics", timeout=10).text
+        name = (
+            f'octavo:process_restarts_total{{engine="0",model_name="octavo-demo",process="{role}"}}'
+        )
+        (line,) = [line for line in page.splitlines() if line.startswith(name)]
+        return int(float(line.split()[-1]))
+
     def frontends(self) -> set[int]:
         children = self.server.children().items()
         return {pid for name, pid in children if name.startswith("frontend")}
@@ -33,7 +44,7 @@ class Two:
 def two() -> Iterator[Two]:
     port = free_port()
     flags = ("--device", "cpu", "--frontends", "2", "--metrics-port", str(port))
-    with serving(*flags, env={"OCTAVO_API_KEY": "a-key"}) as server:
+    with serving(*flags, "--hang-timeout", "5", env={"OCTAVO_API_KEY": "a-key"}) as server:
         yield Two(server, port)
 
 
@@ -90,6 +101,51 @@ def test_it_stays_open_while_frontends_are_replaced(two: Two) -> None:
 
     wait_for(replaced, 60)
     assert httpx.get(f"{two.url}/metrics").status_code == 200
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_the_exporter_dies_or_hangs_and_no_stream_notices(two: Two, number: signal.Signals) -> None:
+    """A scrape meanwhile waits for the next one."""
+    body = {"prompt": "x", "max_tokens": 300, "ignore_eos": True, "seed": 1}
+    undisturbed = httpx.post(f"{two.server.url}/v1/completions", json=body, headers=KEY, timeout=60)
+    old, deaths = two.server.children(), two.restarts("exporter")
+    with httpx.stream(
+        "POST",
+        f"{two.server.url}/v1/completions",
+        json=body | {"stream": True},
+        headers=KEY,
+        timeout=60,
+    ) as stream:
+        lines = stream.iter_lines()
+        first = next(lines)
+        os.kill(old["exporter-0"], number)
+        wait_for(
+            lambda: two.server.children().get("exporter-0") not in (None, old["exporter-0"]), 30
+        )
+        assert httpx.get(f"{two.url}/metrics", timeout=10).status_code in (200, 503)
+        wait_for(lambda: httpx.get(f"{two.url}/health").status_code == 200, 10)
+        events = [line.removeprefix("data: ") for line in (first, *lines) if line]
+    assert events.pop() == "[DONE]"
+    text = "".join(json.loads(event)["choices"][0]["text"] for event in events)
+    assert text == undisturbed.json()["choices"][0]["text"]
+    assert two.restarts("exporter") == deaths + 1
+    new = two.server.children()
+    assert {name for name, pid in new.items() if pid != old[name]} == {"exporter-0"}
+
+
+def test_another_scheduler_is_scraped_as_well(two: Two) -> None:
+    os.kill(two.server.children()["scheduler-0"], signal.SIGKILL)
+    wait_for(lambda: httpx.get(f"{two.url}/health").status_code == 503, 10)
+    wait_for(lambda: httpx.get(f"{two.url}/health").status_code == 200, 30)
+    assert two.restarts("scheduler") == 1
+
+
+def test_it_is_listed_where_the_others_are(two: Two) -> None:
+    command = [sys.executable, "-P", "-m", "octavo.services.launch", "status", "--once"]
+    shown = subprocess.run(
+        [*command, "--url", two.server.url, "--api-key", "a-key"], capture_output=True, text=True
+    )
+    assert "exporter-0" in shown.stdout, shown.stderr
 
 
 def test_a_draining_server_still_counts(two: Two) -> None:

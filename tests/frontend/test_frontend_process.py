@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 import openai
 import pytest
-from front_process import FrontendProcess, ScriptedScheduler, frontend_process
+from front_process import HttpProcess, ScriptedScheduler, frontend_process
 from front_tokenizers import load_byte_level
 
 from octavo.shared.process import Condition
@@ -31,7 +31,7 @@ def folder() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def served(folder: Path) -> Iterator[tuple[FrontendProcess, ScriptedScheduler]]:
+def served(folder: Path) -> Iterator[tuple[HttpProcess, ScriptedScheduler]]:
     tokenizer = load_byte_level(folder / "model")
     reply = tokenizer.encode("Hello 😀 world", add_special_tokens=False)
     with frontend_process(
@@ -44,7 +44,7 @@ def served(folder: Path) -> Iterator[tuple[FrontendProcess, ScriptedScheduler]]:
         yield child, scheduler
 
 
-def check_opening(child: FrontendProcess) -> None:
+def check_opening(child: HttpProcess) -> None:
     """It answers before the engine is there: that it is not."""
     starting = httpx.get(f"{child.url}/health", timeout=20)
     assert (starting.status_code, starting.json()["state"]) == (503, "starting")
@@ -70,7 +70,7 @@ def until(true: Callable[[], bool], seconds: float = 10) -> None:
 
 
 @contextlib.contextmanager
-def started_stream(child: FrontendProcess) -> Iterator[http.client.HTTPResponse]:
+def started_stream(child: HttpProcess) -> Iterator[http.client.HTTPResponse]:
     connection = http.client.HTTPConnection("127.0.0.1", child.port, timeout=20)
     body = json.dumps({"messages": HI, "stream": True})
     connection.request("POST", "/v1/chat/completions", body)
@@ -83,7 +83,7 @@ def started_stream(child: FrontendProcess) -> Iterator[http.client.HTTPResponse]
         connection.close()
 
 
-def exchange(child: FrontendProcess, request: bytes) -> bytes:
+def exchange(child: HttpProcess, request: bytes) -> bytes:
     with socket.create_connection(("127.0.0.1", child.port), timeout=20) as connection:
         connection.sendall(request)
         answer = b""
@@ -92,7 +92,7 @@ def exchange(child: FrontendProcess, request: bytes) -> bytes:
     return answer
 
 
-Served = tuple[FrontendProcess, ScriptedScheduler]
+Served = tuple[HttpProcess, ScriptedScheduler]
 
 
 def test_openai_sdk(served: Served) -> None:
@@ -122,7 +122,7 @@ def test_a_connection_that_closes_aborts(served: Served) -> None:
     assert scheduler.aborted[-1] == scheduler.submits[-1].request_id
 
 
-def resident(child: FrontendProcess) -> int:
+def resident(child: HttpProcess) -> int:
     """Bytes."""
     pages = Path(f"/proc/{child.process.pid}/statm").read_text().split()[1]
     return int(pages) * resource.getpagesize()
@@ -148,7 +148,7 @@ def test_a_client_that_leaves_too_much_unread_is_cut_off(served: Served) -> None
 
 
 @contextlib.contextmanager
-def stalled(child: FrontendProcess) -> Iterator[socket.socket]:
+def stalled(child: HttpProcess) -> Iterator[socket.socket]:
     """A client of a stream with many bytes that reads none."""
     body = {"prompt": "x", "stream": True, "logprobs": 20, "max_tokens": 90_000}
     data = json.dumps(body).encode()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import time
+from pathlib import Path
 
 from msgspec.structs import replace
 from sched_fake_worker import FakeWorker, expected_output
@@ -31,7 +33,7 @@ from octavo.shared.messages import (
     pack,
     unpack,
 )
-from octavo.shared.transport import MemoryHub
+from octavo.shared.transport import Hub, MemoryHub, Spoke
 
 ONE, TWO = b"frontend-0", b"frontend-1"
 LIMITS = limits_of()
@@ -69,6 +71,27 @@ class World:
 
     def heard(self, kind: type) -> list[tuple[bytes, object]]:
         return [item for item in self.frontends.sent if isinstance(item[1], kind)]
+
+
+def test_a_page_does_not_wait_behind_thousands_of_requests(tmp_path: Path) -> None:
+    """Peers take turns in the hub: a scrape is answered in the turn that finds it, whatever others
+    have sent before."""
+    world = World()
+    hub: Hub[ToFrontend, ToScheduler] = Hub(tmp_path, "x", ToScheduler)
+    scheduler = Scheduler(LIMITS, clock=lambda: world.now)
+    engine = Engine(scheduler, hub, world.group, clock=lambda: world.now)
+    busy: Spoke[ToScheduler, ToFrontend] = Spoke(tmp_path, "x", ONE, ToFrontend)
+    scraping: Spoke[ToScheduler, ToFrontend] = Spoke(tmp_path, "x", b"exporter-0", ToFrontend)
+    for number in range(3000):
+        busy.send(submit_of(number, [1, 2, 3]))
+    engine.turn()
+    scraping.send(PageQuery(query_id=5))
+    time.sleep(0.3)  # on its way through the sockets' own threads
+    assert engine.turn() == 0.0, "more is waiting"
+    answer = scraping.receive(5)
+    assert isinstance(answer, PageText) and answer.query_id == 5
+    for channel in (busy, scraping, hub):
+        channel.close()
 
 
 def test_a_request_goes_through() -> None:

@@ -44,6 +44,19 @@ def test_serves_when_all_are_ready_and_stops_in_order(
     assert list(served.sockets.iterdir()) == []
 
 
+def test_the_exporter_stops_behind_the_frontends(tmp_path: Path, serving: list[Served]) -> None:
+    served = Served(tmp_path, exporter=True)
+    serving.append(served)
+    served.ready()
+    assert connects(served.metrics_port) == "exporter-0"
+    assert connects(served.port) == "frontend-0"
+    served.process.send_signal(signal.SIGTERM)
+    assert served.finish()[0] == 0
+    order = list(served.events("sigterm"))
+    assert order == ["frontend-0", "exporter-0", "scheduler-0", "worker-0"]
+    assert connects(served.metrics_port) is None
+
+
 @pytest.mark.parametrize(("host", "warns"), [("0.0.0.0", True), ("127.0.0.1", False)])
 def test_an_open_door_is_warned_of(
     tmp_path: Path, serving: list[Served], host: str, warns: bool

@@ -1,4 +1,4 @@
-"""A real frontend process on a real port, with a scripted scheduler at the other end of ZeroMQ."""
+"""A real frontend or exporter on a real port, with a scripted scheduler at the other end."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -29,6 +29,8 @@ from octavo.shared.messages import (
     HttpCounts,
     Logprobs,
     Outputs,
+    PageQuery,
+    PageText,
     Started,
     Submit,
     ToFrontend,
@@ -43,11 +45,15 @@ EOS_ID = 2
 
 
 class ScriptedScheduler(threading.Thread):
-    """Beats, and answers each Submit with `reply` and EOS; with `endless`, token 70 for ever."""
+    """Beats, and answers each Submit with `reply` and EOS; with `endless`, token 70 for ever. What
+    is asked for pages is answered with `page`, unless that is None."""
 
-    def __init__(self, folder: Path, reply: list[int]) -> None:
+    def __init__(self, folder: Path, reply: list[int], epoch: int = 0) -> None:
         super().__init__(daemon=True)
         self.reply = reply
+        self.epoch = epoch
+        self.page: bytes | None = b"a page"
+        self.queries: list[PageQuery] = []
         self.endless = False
         self.at_once = 1
         """Tokens of each running request in each turn."""
@@ -67,8 +73,7 @@ class ScriptedScheduler(threading.Thread):
             for submit, peer in self._running.values():
                 self._hub.send(peer, _endless(submit, self.at_once))
             for peer in self._peers:
-                stats = EngineStats(step=1, running=0, waiting=0, blocks_used=0, blocks_total=1)
-                self._hub.send(peer, stats)
+                self._hub.send(peer, EngineStats(1, 0, 0, 0, blocks_total=1, epoch=self.epoch))
         self._hub.close()
 
     def _handle(self, peer: bytes, message: ToScheduler) -> None:
@@ -77,6 +82,10 @@ class ScriptedScheduler(threading.Thread):
                 self._peers.add(peer)
             case HttpCounts():
                 self.counts.append(message)
+            case PageQuery(query_id=number):
+                self.queries.append(message)
+                if self.page is not None:
+                    self._hub.send(peer, PageText(number, self.page))
             case Submit():
                 self.submits.append(message)
                 if self.endless:
@@ -122,10 +131,10 @@ def _endless(submit: Submit, count: int) -> Outputs:
     )
 
 
-class FrontendProcess:
+class HttpProcess:
     """The child, its port, and the supervisor's ends of its pipes."""
 
-    def __init__(self, folder: Path, model: Path, vocab_size: int, **config: Any) -> None:
+    def __init__(self, config: ProcessConfig) -> None:
         self._listener = socket.socket()
         self._listener.bind(("127.0.0.1", 0))
         self._listener.listen()
@@ -136,7 +145,7 @@ class FrontendProcess:
         passed = (control, status, self._listener.fileno())
         self.process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "octavo.services.frontend"),
+                *(sys.executable, "-m", f"octavo.services.{config.role}"),
                 *("--control-fd", str(control), "--status-fd", str(status)),
                 *("--parent", str(os.getpid()), "--listen-fd", str(self._listener.fileno())),
             ],
@@ -145,7 +154,7 @@ class FrontendProcess:
         os.close(control)
         os.close(status)
         self._listener.close()
-        self._say(msgspec.json.encode(_config(folder, model, vocab_size, config)))
+        self._say(msgspec.json.encode(config))
 
     def wait_ready(self) -> Status:
         """Until it is, or has failed."""
@@ -170,9 +179,11 @@ class FrontendProcess:
         os.write(self._control, line + b"\n")
 
 
-def _config(folder: Path, model: Path, vocab_size: int, config: dict[str, Any]) -> ProcessConfig:
+def process_config(
+    role: Literal["frontend", "exporter"], folder: Path, model: Path, vocab_size: int, **config: Any
+) -> ProcessConfig:
     return ProcessConfig(
-        role="frontend",
+        role=role,
         index=0,
         directory=str(folder),
         server=ServerConfig(
@@ -190,11 +201,11 @@ def _config(folder: Path, model: Path, vocab_size: int, config: dict[str, Any]) 
 @contextlib.contextmanager
 def frontend_process(
     folder: Path, model: Path, reply: list[int], vocab_size: int, **config: Any
-) -> Iterator[tuple[FrontendProcess, ScriptedScheduler]]:
+) -> Iterator[tuple[HttpProcess, ScriptedScheduler]]:
     """A started child that has not been told that the engine is ready."""
     scheduler = ScriptedScheduler(folder, reply)
     scheduler.start()
-    child = FrontendProcess(folder, model, vocab_size, **config)
+    child = HttpProcess(process_config("frontend", folder, model, vocab_size, **config))
     try:
         yield child, scheduler
     finally:

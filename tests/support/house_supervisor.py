@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -40,8 +41,12 @@ def main() -> int:
         hang_timeout=float(os.environ.get("OCTAVO_TEST_HANG", "2")),
         start_timeout=float(os.environ.get("OCTAVO_TEST_START", "60")),
     )
-    with listener.bind(os.environ.get("OCTAVO_TEST_HOST", "127.0.0.1"), port) as bound:
-        return supervise(server, MODEL, bound, Spawner(os.environ, fake_child))
+    with contextlib.ExitStack() as bounds:
+        host = os.environ.get("OCTAVO_TEST_HOST", "127.0.0.1")
+        bound, metrics = bounds.enter_context(listener.bind(host, port)), None
+        if other := os.environ.get("OCTAVO_TEST_METRICS_PORT"):
+            metrics = bounds.enter_context(listener.bind(host, int(other)))
+        return supervise(server, MODEL, bound, Spawner(os.environ, fake_child), metrics=metrics)
 
 
 class Served:
@@ -56,6 +61,7 @@ class Served:
         frontends: int = 1,
         shutdown_timeout: float = 0.0,
         environ: dict[str, str] | None = None,
+        exporter: bool = False,
     ) -> None:
         self.log = directory / "children.log"
         # Not inside `directory`, whose path is too long for sockets.
@@ -67,6 +73,9 @@ class Served:
             "TMPDIR": str(self.sockets),
             **(environ or {}),
         }
+        self.metrics_port = free_port()
+        if exporter:
+            environ["OCTAVO_TEST_METRICS_PORT"] = str(self.metrics_port)
         argv = [sys.executable, str(HERE / "house_supervisor.py")]
         self.port = free_port()
         argv += [str(ranks), str(frontends), str(self.port), str(shutdown_timeout)]

@@ -9,7 +9,6 @@ from starlette.responses import Response
 from octavo.services.frontend.edge import error_body, json_response
 from octavo.services.frontend.engine_client import EngineClient
 from octavo.services.frontend.replies import Load, NotReady, State, Version
-from octavo.services.frontend.service import service_of
 from octavo.shared.errors import EngineDead
 from octavo.shared.version import VERSION
 
@@ -23,19 +22,25 @@ REASONS = {
 
 async def health(request: Request) -> Response:
     """200 while requests make progress, else 503."""
-    engine = service_of(request).engine
+    engine = engine_of(request)
     return Response() if engine.state == "ready" else not_ready(engine)
 
 
 async def ready(request: Request) -> Response:
     """The same, with the state's name."""
-    engine = service_of(request).engine
+    engine = engine_of(request)
     return json_response(state_of(engine)) if engine.state == "ready" else not_ready(engine)
 
 
 async def live(request: Request) -> Response:
     """200 as long as this process can answer; what a restart would not mend is not looked at."""
-    return json_response(state_of(service_of(request).engine))
+    return json_response(state_of(engine_of(request)))
+
+
+def engine_of(request: Request) -> EngineClient:
+    """All that these routes need, so that a process without the rest can have them."""
+    engine: EngineClient = request.app.state.engine
+    return engine
 
 
 def state_of(engine: EngineClient) -> State:
@@ -59,11 +64,11 @@ async def version(request: Request) -> Response:
 
 async def load(request: Request) -> Response:
     """Requests in the engine, running or waiting, of all frontends."""
-    stats = service_of(request).engine.stats
+    stats = engine_of(request).stats
     return json_response(Load(server_load=0 if stats is None else stats.running + stats.waiting))
 
 
 async def metrics(request: Request) -> Response:
     """The scheduler's page, in Prometheus' text format."""
-    page = await service_of(request).engine.page("metrics")
+    page = await engine_of(request).page("metrics")
     return Response(page, media_type="text/plain; version=0.0.4; charset=utf-8")
