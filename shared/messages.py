@@ -137,6 +137,7 @@ class Submit(Message):
     its first sequence; 0 with the others, so that it is counted once. `parent`: the first
     sequence's id, where n is not 1. `pooling`: a vector is wanted, and no token. `goes_on`: a later
     step of what has been taken in, which no bound turns away, and which is not counted again.
+    `family`: first id of a client's request that is several sequences: all are answered, or none.
 
     Of a request that an earlier scheduler began: `output_ids` int32[outputs so far],
     `prompt_logprobs_end`, the prompt positions whose log-probabilities have arrived, `begun`, and
@@ -160,6 +161,7 @@ class Submit(Message):
     parent: bytes = b""
     survived: int = 0
     goes_on: bool = False
+    family: bytes = b""
 
 
 class Abort(Message):

@@ -213,7 +213,9 @@ class EngineClient:
         if not (self.healthy or goes_on):
             raise EngineDead("The engine is not running.", code=None if self.open else self.state)
         inbox = Inbox([submit.request_id for submit in submits], access.current().id)
+        family = submits[0].request_id if len(submits) > 1 else b""
         for stream, submit in zip(inbox.streams, submits, strict=True):
+            submit.family = family
             stream.submit, stream.trace = submit, trace
         access.note_inbox(inbox)
         self._live |= {stream.request_id: stream for stream in inbox.streams}

@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterator
 
 import numpy as np
 
+from octavo.services.scheduler.backlog import Backlog
 from octavo.services.scheduler.deadlines import Deadlines
 from octavo.services.scheduler.departures import Departures
 from octavo.services.scheduler.grammar_gate import GrammarGate
@@ -20,6 +21,7 @@ from octavo.services.scheduler.itl_guard import ItlGuard
 from octavo.services.scheduler.kv_blocks import KVBlocks
 from octavo.services.scheduler.limits import Limits
 from octavo.services.scheduler.metrics import Metrics
+from octavo.services.scheduler.newcomers import Newcomers
 from octavo.services.scheduler.outbox import Outbox
 from octavo.services.scheduler.quarantine import Quarantine
 from octavo.services.scheduler.quotas import Quotas, Refusal
@@ -27,7 +29,7 @@ from octavo.services.scheduler.rations import Rations
 from octavo.services.scheduler.request import NO_SLOT, Request
 from octavo.services.scheduler.slots import Longs, Slots
 from octavo.services.scheduler.step import Flight
-from octavo.services.scheduler.tenants import Floats, Tenants
+from octavo.services.scheduler.tenants import Floats, Tenants, weight_of
 from octavo.services.scheduler.trials import Trials
 from octavo.services.scheduler.waiting import WaitingQueue
 from octavo.shared.messages import Finished, FinishReason
@@ -70,6 +72,8 @@ class Lifecycle:
         self.guard = ItlGuard(limits.target_itl)
         self.rations = Rations(limits.tenant_slowdown, limits.max_num_seqs)
         self.tenants = Tenants(limits.max_num_seqs, limits.num_blocks)
+        self.backlog = Backlog(self.tenants)
+        self.newcomers = Newcomers(self.tenants)
         self.quotas = Quotas()
         self.deadlines = Deadlines()
         self.departures = Departures()
@@ -87,33 +91,24 @@ class Lifecycle:
     @property
     def num_waiting(self) -> int:
         """Requests without a slot, wherever they are."""
-        return len(self.waiting) + self.num_deferred
+        return len(self.backlog)
 
     @property
     def num_deferred(self) -> int:
         """Those that a free slot would not help: they wait for a grammar, or for a trial's end."""
-        return len(self.gate) + len(self._held())
-
-    @property
-    def num_waiting_tokens(self) -> int:
-        """Of their sequences."""
-        apart = [*self.gate.waiting(), *self._held()]
-        return self.waiting.num_tokens + sum(len(one.token_ids) for one in apart)
-
-    def _held(self) -> list[Request]:
-        """For their trials, and not at the gate."""
-        return [one for one in self.trials.held() if not self.gate.has(one)]
+        return len(self.backlog) - len(self.waiting)
 
     def enqueue(self, request: Request, tenant: str = "", anew: bool = True) -> None:
         """`anew`: it is one more request of its key."""
         if not self.num_waiting:
             self.departures.begin(self.clock())
         quota = request.quota
-        request.tenant = self.tenants.join(tenant, 1.0 if quota is None else quota.weight)
-        self.metrics.on_arrival(request, tenant)
         if quota is not None:
             self.quotas.join(quota, request.prompt_len, self.clock(), anew)
+        request.tenant = self.tenants.join(tenant, weight_of(quota))
+        self.metrics.on_arrival(request, tenant)
         self.requests[request.request_id] = request
+        self.backlog.note(request)
         self.deadlines.add(request, request.until)
         if not self.gate.must_wait(request):
             self._queue(request)
@@ -136,6 +131,8 @@ class Lifecycle:
         """A waiting request takes a slot and all blocks that it needs by now; returns the slot."""
         num_cached = len(hits) * self.limits.block_size
         self.waiting.discard(request)
+        self.backlog.discard(request)
+        self.newcomers.begin(request)
         self.kv.admit(request, hits)
         peer = self.outbox.peer_number(request.peer)
         slot = self.slots.occupy(request, peer, num_cached, self._aged(request))
@@ -279,16 +276,37 @@ class Lifecycle:
         proven = request.pooled or self._length(request) > request.prompt_len
         if not proven:
             self.kv.distrust_own(request)
-        self._leave(request, publish=proven and sound)
+        try:
+            self._leave(request, publish=proven and sound)
+        finally:
+            self._withdraw(request)
+            self.departures.note(self.clock())
+            if request.quota is not None:
+                self.quotas.leave(request.quota, request.num_outputs, self.clock())
+            self.metrics.on_finish(request, reason)
+
+    def _withdraw(self, request: Request) -> None:
+        """It waits nowhere, and is none of its tenant's."""
+        self.backlog.discard(request)
+        self.newcomers.leave(request)
         self.waiting.discard(request)
         for other in self.gate.leave(request):
             self._queue(other)
         self.trials.leave(request)
         self.tenants.leave(request.tenant)
-        self.departures.note(self.clock())
-        if request.quota is not None:
-            self.quotas.leave(request.quota, request.num_outputs, self.clock())
-        self.metrics.on_finish(request, reason)
+
+    def turn_away(self, newcomer: Request) -> None:
+        """Refuse one of `newcomers` after all: nobody served it, so it counts as if it had been
+        refused when it came."""
+        newcomer.over = True
+        del self.requests[newcomer.request_id]
+        try:
+            self._withdraw(newcomer)
+            if newcomer.quota is not None:
+                self.quotas.give_back(newcomer.quota, newcomer.prompt_len)
+            self.metrics.on_turning_away(newcomer)
+        finally:
+            self.refuse(newcomer.peer, newcomer.request_id, error="overloaded")
 
     def refuse(
         self,
@@ -348,6 +366,8 @@ class Lifecycle:
         self.tenants.seat(request.tenant, -1, -len(request.block_ids))
         self.filling.pop(slot, None)
         slots.vacate(request)
+        if not request.over:
+            self.backlog.note(request)
         try:
             if publish:
                 self.kv.publish_outputs(request, request.token_ids[:num_sound])

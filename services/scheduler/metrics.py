@@ -158,8 +158,14 @@ class Metrics(Collector):
         self.own.add("request_errors", code)
         self._counts["corrupted_requests"] += code == "numerical_error"
 
+    def on_turning_away(self, request: Request) -> None:
+        """It had been accepted, and is refused after all."""
+        self.own.add("displaced_requests")
+        self._siblings.leave(request.parent, 0)
+
     def on_finish(self, request: Request, reason: str) -> None:
-        """Every request that was accepted ends here, once, with its slot given back."""
+        """Every request that was accepted, and not turned away later, ends here, once, with its
+        slot given back."""
         self._finished[reason] += 1
         self.tenants.on_end(request.tenant)
         observe, params, last = self._observe, request.sampling, request.token_time

@@ -38,6 +38,11 @@ COUNTERS: dict[str, tuple[str, str, tuple[str, ...]]] = {
         "cause",
         ("workers", "step"),
     ),
+    "displaced_requests": (
+        "Requests that waited, and were refused to make room for a tenant with less.",
+        "",
+        ("",),
+    ),
     "failed_steps": ("Steps that could not be computed and were tried again.", "", ("",)),
     "compilations": ("Kernels compiled while serving: somebody waited.", "", ("",)),
 }

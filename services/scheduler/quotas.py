@@ -88,6 +88,13 @@ class Quotas:
         account.departures.note(now)
         account.tokens.take(output_tokens)
 
+    def give_back(self, quota: Quota, prompt_tokens: int) -> None:
+        """One that had come in is refused after all: it has cost nothing."""
+        account = self._accounts[quota.name]
+        account.live -= 1
+        account.requests.take(-1)
+        account.tokens.take(-prompt_tokens)
+
     def _account(self, name: str, now: float) -> Account:
         if (account := self._accounts.get(name)) is None:
             account = self._accounts[name] = Account(Bucket(now), Bucket(now))

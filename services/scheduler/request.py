@@ -83,7 +83,8 @@ class Request:
     is_held: bool = False
     """Its trial has not begun (`trials`)."""
     parent: bytes = b""
-    """As in Submit."""
+    family: bytes = b""
+    """Both as in Submit."""
     colour: int = 0
     """On the live page."""
 
@@ -154,6 +155,7 @@ class Request:
             first_token_time=submit.begun.first_token,
             token_time=submit.begun.token,
             parent=submit.parent,
+            family=submit.family,
             safe_len=len(token_ids) + FURTHER,
             survived=submit.survived,
             colour=colour_of(serial),

@@ -20,6 +20,7 @@ from octavo.services.scheduler.limits import Limits
 from octavo.services.scheduler.metrics import Metrics
 from octavo.services.scheduler.pace import Pace
 from octavo.services.scheduler.planner import Planner
+from octavo.services.scheduler.queue_bound import QueueBound
 from octavo.services.scheduler.quotas import Refusal
 from octavo.services.scheduler.request import Request
 from octavo.services.scheduler.snapshot import snapshot
@@ -70,6 +71,7 @@ class Scheduler:
         self._life.on_trial = on_trial
         self._planner = Planner(self._life, first_number(epoch))
         self._updater = Updater(self._life)
+        self._bound = QueueBound(self._life)
         self._pace = Pace()
         self._serial = 0
         self._began = 0.0
@@ -108,16 +110,22 @@ class Scheduler:
 
     def _is_turned_away(self, peer: bytes, submit: Submit) -> bool:
         """Say so if a bound of the server, or of its key, leaves no room for it."""
-        if submit.goes_on:
+        if not self._is_new(submit):
             return False
-        if (bound := self._full(submit)) is not None:
+        if (bound := self._bound.refuses(submit)) is not None:
             self._metrics.on_rejection(bound)
             self._life.refuse(peer, submit.request_id, error="overloaded")
             return True
-        if (refusal := self._over_quota(submit)) is not None:
+        if submit.quota is None:
+            return False
+        if (refusal := self._life.quotas.refusal(submit.quota, self._life.clock())) is not None:
             self._life.refuse(peer, submit.request_id, error="rate_limited", refusal=refusal)
             return True
         return False
+
+    def _is_new(self, submit: Submit) -> bool:
+        """Whether nobody has taken it in: neither an earlier scheduler, nor this one a part."""
+        return not submit.goes_on and submit.arrival_time >= self._started
 
     def _take_in(self, request: Request, submit: Submit) -> None:
         life, now = self._life, self._life.clock()
@@ -127,26 +135,12 @@ class Scheduler:
             life.refuse(request.peer, request.request_id, error="too_long")
         elif life.quarantine.holds(request, now):
             life.refuse(request.peer, request.request_id, error="request_quarantined")
+        elif self._is_new(submit):
+            self._bound.make_room(submit)
+            life.enqueue(request, submit.tenant)
+            life.newcomers.add(request)
         else:
             life.enqueue(request, submit.tenant, anew=not submit.goes_on)
-
-    def _full(self, submit: Submit) -> str | None:
-        """Which bound a new request is over; one that an earlier scheduler took in is over none."""
-        life, limits = self._life, self._limits
-        if submit.arrival_time < self._started:
-            return None
-        if len(life.requests) >= limits.max_queued_requests:
-            return "max_num_queued_reqs"
-        waiting = life.num_waiting_tokens
-        if waiting and waiting + len(submit.prompt_ids) // 4 > limits.max_queued_tokens:
-            return "max_num_queued_tokens"
-        return None
-
-    def _over_quota(self, submit: Submit) -> Refusal | None:
-        """One that an earlier scheduler took in is not asked again."""
-        if submit.quota is None or submit.arrival_time < self._started:
-            return None
-        return self._life.quotas.refusal(submit.quota, self._life.clock())
 
     def expire(self) -> float:
         """End what is past its deadline; returns when the next is due."""

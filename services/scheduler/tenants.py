@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from octavo.services.scheduler.slots import Longs
+from octavo.shared.keys import Quota
 
 Floats = npt.NDArray[np.float64]
 
@@ -50,9 +51,13 @@ class Tenants:
             return grown
 
         self.counter, self.weight = column("counter"), column("weight")
-        self.lately, self._requests = column("lately"), column("_requests")
+        self.lately = column("lately")
         self.seats = column("seats", 2)
         """[2, tenants]: slots and blocks."""
+        self.queue = column("queue", 2)
+        """[2, tenants]: requests, and tokens of those that wait."""
+        self.fresh = column("fresh", 2)
+        """[2, tenants]: what of that is of requests of which nothing has begun (`newcomers`)."""
         self._share: Floats | None = None
 
     def __len__(self) -> int:
@@ -62,7 +67,7 @@ class Tenants:
         """A request of this tenant has come; returns the tenant's number."""
         if (number := self._numbers.get(name)) is None:
             number = self._enter(name)
-        self._requests[number] += 1
+        self.queue[0, number] += 1
         self.weight[number] = weight
         self._share = None
         return number
@@ -78,13 +83,14 @@ class Tenants:
 
     def leave(self, number: int) -> None:
         """A request of it has ended; after its last one it is forgotten."""
-        self._requests[number] -= 1
+        self.queue[0, number] -= 1
         self._share = None
-        if not self._requests[number]:
+        if not self.queue[0, number]:
             del self._numbers[self._names.pop(number)]
             for column in (self.counter, self.lately, self.weight):
                 column[number] = 0.0
-            self.seats[:, number] = 0.0
+            for columns in (self.seats, self.queue, self.fresh):
+                columns[:, number] = 0.0
             self._vacant.append(number)
 
     def seat(self, number: int, slots: int, blocks: int) -> None:
@@ -119,13 +125,17 @@ class Tenants:
         self.lately *= math.exp((self._charged - now) / MEMORY)
         self._charged = now
 
+    def number(self, name: str) -> int | None:
+        """None: it has no requests."""
+        return self._numbers.get(name)
+
     def name(self, number: int) -> str:
         """Of a tenant with requests."""
         return self._names.get(number, "")
 
     def present(self) -> Iterator[tuple[int, str, int, int]]:
         """(number, name, requests, running ones among them) of each."""
-        requests, running = self._requests.tolist(), self.seats[0].tolist()
+        requests, running = self.queue[0].tolist(), self.seats[0].tolist()
         for number, name in self._names.items():
             yield number, name, int(requests[number]), int(running[number])
 
@@ -154,6 +164,16 @@ class Tenants:
     def _shares(self) -> Floats:
         """float64[2, tenants]: of slots and blocks, whole ones."""
         if self._share is None:
-            share = self._capacity * self.weight / (self.weight.sum() or 1.0)
-            self._share = np.floor(np.maximum(share, 1.0))
+            self._share = parts(self._capacity, self.weight, float(self.weight.sum()) or 1.0)
         return self._share
+
+
+def parts(amount: float | Floats, weight: Floats, total: float) -> Floats:
+    """Of so much, what each has by its weight of the total: a whole number, and at least 1."""
+    share: Floats = np.maximum(amount * weight // total, 1.0)
+    return share
+
+
+def weight_of(quota: Quota | None) -> float:
+    """Of a tenant whose request came with it."""
+    return 1.0 if quota is None else quota.weight

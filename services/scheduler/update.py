@@ -86,6 +86,7 @@ class Updater:
         for row, request in departed:
             request.pending -= 1
             life.waiting.extend(request, ids[row])
+            life.backlog.note(request)
             if request.num_outputs == 1:
                 with life.boundary(request):
                     self._start(request, now)

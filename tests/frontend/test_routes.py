@@ -356,6 +356,7 @@ def test_a_request_has_come_when_its_body_is_there(tokenizer: Tokenizer) -> None
         (first, second) = front.engine.submits
         assert before < first.arrival_time == second.arrival_time < rendered[0]
         assert first.parent == second.parent == first.request_id
+        assert first.family == second.family == first.request_id
         await front.post(CHAT, messages=HI, use_beam_search=True, n=1, max_tokens=3)
         arrivals = [one.arrival_time for one in front.engine.submits[2:]]
         assert arrivals == sorted(set(arrivals)) and arrivals[0] < rendered[1] < arrivals[1]

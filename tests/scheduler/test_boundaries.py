@@ -48,14 +48,18 @@ OWNERS: dict[str, Callable[[Harness], Any]] = {
     "deadlines": lambda harness: harness.life.deadlines,
     "trials": lambda harness: harness.life.trials,
     "updater": lambda harness: harness.scheduler._updater,
-    "scheduler": lambda harness: harness.scheduler,
+    "bound": lambda harness: harness.scheduler._bound,
+    "newcomers": lambda harness: harness.life.newcomers,
 }
 
 
 @pytest.mark.parametrize(
     "place",
     [
-        "scheduler._full",
+        "bound.refuses",
+        "bound.make_room",
+        "newcomers.add",
+        "newcomers.begin",
         "quotas.refusal",
         "quotas.join",
         "tenants.join",

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Set
 from dataclasses import dataclass, field
 
 import msgspec
+import numpy as np
 from hypothesis import HealthCheck, settings
 from sched_fake_worker import FakeWorker, StepFails
 
@@ -72,7 +73,7 @@ def submit_of(number: int, prompt: list[int], **fields: object) -> Submit:
     """Fields of Submit by their names; everything else goes to SamplingParams."""
     names = (
         *("priority", "cache_salt", "num_choices", "pooling"),
-        *("tenant", "until", "quota", "parent", "goes_on"),
+        *("tenant", "until", "quota", "parent", "goes_on", "family"),
     )
     own = {name: fields.pop(name) for name in names if name in fields}
     arrival = fields.pop("arrival_time", float(number))
@@ -141,6 +142,7 @@ class Harness:
         self.depth = depth
         self.now = 0.0
         self._epoch = 0
+        self.records: dict[bytes, Record] = {}
         self.fatal: set[int] = set()
         self.deadly: set[int] = set()
         """Tokens: the scheduler dies when it plans a step for a prompt with one of these."""
@@ -165,7 +167,6 @@ class Harness:
         self.late: list[StepResult] = []
         """Of workers, or to a scheduler, that are no more."""
         self.history: list[StepPlan] = []
-        self.records: dict[bytes, Record] = {}
 
     def _start_scheduler(self) -> None:
         accused, self.trial = self.trial.accused, Trial(0, [])
@@ -178,10 +179,16 @@ class Harness:
             cache_facts=self._cache_facts,
             accused=accused,
             on_trial=self._note_trial,
+            started=max([self.now, *self._arrivals()]),
         )
         self.life = self.scheduler._life
         last = first_number(self._epoch)
         self.life.gate = GrammarGate(last, max_bytes=300_000, max_idle_bytes=150_000)
+
+    def _arrivals(self) -> list[float]:
+        """Of what an earlier scheduler took in: before this one began, whatever time it is."""
+        arrivals = [one.submit.arrival_time for one in self.records.values()]
+        return [float(np.nextafter(one, np.inf)) for one in arrivals]
 
     def _note_trial(self, trial: Trial) -> None:
         self.trial = trial
@@ -449,15 +456,33 @@ class Harness:
         waiting = sum(request.slot < 0 for request in life.requests.values())
         assert waiting == life.num_waiting
         tokens = sum(len(one.token_ids) for one in life.requests.values() if one.slot < 0)
-        assert tokens == life.num_waiting_tokens
+        assert tokens == life.backlog.num_tokens
         held = set(life.trials.held())
         assert held == {one for one in life.requests.values() if one.is_held}
         assert len(self.gated()) == len(life.gate)
         begun = life.filling.values()
         assert self.backlog_of(begun) + life.waiting.num_tokens == self.backlog()
+        self._check_queue()
         cache = life.kv.cache
         assert {cache._block_of[key]: key for key in cache._block_of} == cache._key_of
         self._check_map(owned)
+
+    def _check_queue(self) -> None:
+        """What each tenant has of the bounds, recounted; and of newcomers nothing has begun."""
+        tenants = self.life.tenants
+        queue, fresh = np.zeros_like(tenants.queue), np.zeros_like(tenants.fresh)
+        newcomers = self.newcomers()
+        for one in self.life.requests.values():
+            waits = one.slot < 0
+            queue[:, one.tenant] += (1, len(one.token_ids) * waits)
+            fresh[:, one.tenant] += (one in newcomers) * np.array([1, one.prompt_len])
+        assert (queue == tenants.queue).all() and (fresh == tenants.fresh).all()
+        assert newcomers <= set(self.life.requests.values())
+        assert all(one.cached_tokens is None and not one.num_outputs for one in newcomers)
+
+    def newcomers(self) -> set[Request]:
+        lines = self.life.newcomers._lines.values()
+        return {one for line in lines for one in line.requests}
 
     def _check_map(self, owned: collections.Counter[int]) -> None:
         """As the live page shows the blocks, each of which is held so often."""
