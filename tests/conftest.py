@@ -1,4 +1,8 @@
-"""Without a GPU, Triton kernels run in its interpreter: to be chosen before triton's import."""
+"""What torch and triton take from their environment, to be chosen before they are imported.
+
+Without a GPU, Triton kernels run in its interpreter. One thread computes: tensors of tests are
+tiny, and two threads would wait for one another most of the time.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import gc
 import os
 from pathlib import Path
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 if not Path("/dev/nvidia0").exists():
     os.environ["TRITON_INTERPRET"] = "1"
 
