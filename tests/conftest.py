@@ -19,3 +19,7 @@ def pytest_collection_finish() -> None:
     """What thousands of tests and their imports made stays: no collection need look at it."""
     gc.collect()
     gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    gc.unfreeze()  # libraries complain of what is left at the end
