@@ -23,8 +23,9 @@ from bench.results import Record, add_json_option, record, save
 from octavo.services.scheduler.limits import Limits
 from octavo.services.scheduler.live import Live
 from octavo.services.scheduler.scheduler import Scheduler
-from octavo.shared.messages import StepPlan, StepResult, Submit, pack
+from octavo.shared.messages import Submit, pack
 from octavo.shared.sampling import SamplingParams
+from octavo.shared.steps import StepPlan, StepResult
 
 PROMPT_LEN = 128
 WARM_UP = 50

@@ -35,17 +35,6 @@ def formatter(process: str, form: str, private: bool = False) -> logging.Formatt
     return (JsonFormatter if form == "json" else TextFormatter)(process, private)
 
 
-def place(error: BaseException) -> str:
-    """An error's kind, and where it came from. Not its text, in which a prompt may be quoted."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    if trace is None:
-        return type(error).__name__
-    file = os.path.basename(trace.tb_frame.f_code.co_filename)
-    return f"{type(error).__name__} in {file}:{trace.tb_lineno}"
-
-
 class TextFormatter(logging.Formatter):
     def __init__(self, process: str, private: bool = False) -> None:
         super().__init__(f"%(asctime)s {process} %(levelname)s %(message)s", "%H:%M:%S")

@@ -14,7 +14,7 @@ from octavo.services.demo.network import Network, compute_dtype
 
 
 def rehearse(
-    network: Network, tokenizer: Tokenizer, questions: Sequence[Question], limit: int = 160
+    network: Network, tokenizer: Tokenizer, questions: Sequence[Question], limit: int
 ) -> tuple[Score, list[tuple[Question, str]]]:
     """The score, and the questions with a wrong answer."""
     texts = [prompt(question.messages, question.tools) for question in questions]

@@ -50,6 +50,7 @@ class Plan:
     weight_decay: float = 0.1
     exam_seconds: float = 45.0
     exam_questions: int = 10_000
+    exam_tokens: int = 160
     compiled: bool = False
     shape: Shape = field(default_factory=Shape)
 
@@ -186,13 +187,13 @@ def _rehearse_copy(network: Network, tokenizer: Tokenizer, asked: list[Question]
     """The exam with the weights rounded to bf16, as they will be served."""
     rounded = Network(network.shape).to(network.model.norm.weight.device, torch.bfloat16)
     rounded.load_state_dict(network.state_dict())
-    score, _ = rehearse(rounded, tokenizer, asked)
+    score, _ = rehearse(rounded, tokenizer, asked, run.plan.exam_tokens)
     subjects = {name: round(share, 3) for name, share in score.by_subject().items()}
     run.note(accuracy=round(score.accuracy, 4), subjects=subjects)
 
 
 def _final_exam(network: Network, tokenizer: Tokenizer, asked: list[Question], run: Run) -> Score:
-    score, wrong = rehearse(network, tokenizer, asked)
+    score, wrong = rehearse(network, tokenizer, asked, run.plan.exam_tokens)
     for question, answer in wrong[:60]:
         text = question.messages[-1]["content"]
         print(f"wrong: {question.subject}: {text!r} -> {answer!r}, not {question.expected!r}")

@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 
 from octavo.services.frontend.inbox import Inbox, Stream
 from octavo.services.frontend.tracing import Tracer
-from octavo.shared.log import place
+from octavo.shared.log import frames
 from octavo.shared.messages import (
     REQUEST_ID_BYTES,
     Finished,
@@ -59,7 +59,7 @@ class Delivery:
         try:
             self._take(outputs)
         except Exception as error:  # the message as a whole: none of those in it can go on
-            log.error("a message of the engine is wrong: %s", place(error))
+            log.error("a message of the engine is wrong\n%s", frames(error))
             for stream in self._named(outputs):
                 self._end(stream)
 
@@ -108,10 +108,10 @@ class Delivery:
             try:
                 self.tracer.note(stream, finished)
             except Exception as error:
-                log.error("a request's span is lost: %s", place(error))
+                log.error("a request's span is lost\n%s", frames(error))
 
     def _fail(self, stream: Stream, error: Exception) -> None:
-        log.error("request %s failed here: %s", stream.request_id.hex(), place(error))
+        log.error("request %s failed here\n%s", stream.request_id.hex(), frames(error))
         self._end(stream)
 
     def _end(self, stream: Stream) -> None:
@@ -139,7 +139,7 @@ class Delivery:
                     self._abort(inbox.streams)
                     inbox.give_up()
             except Exception as error:
-                log.error("a reader failed: %s", place(error))
+                log.error("a reader failed\n%s", frames(error))
                 self._dismiss(inbox)
 
     def _dismiss(self, inbox: Inbox) -> None:

@@ -9,12 +9,15 @@ from __future__ import annotations
 import asyncio
 import socket
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import httpx
 from starlette.types import Receive, Scope, Send
 
 from octavo.services.frontend.edge import error_response
 from octavo.shared.errors import Gone
+
+if TYPE_CHECKING:
+    import httpx
 
 PASSED = ("authorization", "x-api-key", "last-event-id", "x-octavo-resumable")
 HOP_HEADERS = (b"connection", b"transfer-encoding", b"content-length", b"date")
@@ -54,6 +57,8 @@ class Peers:
         await asyncio.gather(answering, leaving, return_exceptions=True)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send, stream_id: str) -> None:
+        import httpx  # half of a frontend's other imports, and most never ask a peer
+
         path = peer_socket(self._folder or Path(), int(stream_id[:2], 16))
         headers = [
             (name, value) for name, value in scope["headers"] if name.decode("latin-1") in PASSED

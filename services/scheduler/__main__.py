@@ -18,7 +18,7 @@ from octavo.services.scheduler.scheduler import Scheduler
 from octavo.services.scheduler.wakeups import Wakeups
 from octavo.services.scheduler.worker_group import Joined, WorkerGroup
 from octavo.shared.config import FRONTEND_SOCKET, WORKER_SOCKET, EngineConfig, ProcessConfig
-from octavo.shared.messages import FromWorker, ToFrontend, ToScheduler, ToWorker
+from octavo.shared.messages import ToFrontend, ToScheduler
 from octavo.shared.process import (
     LOST_FRONTEND,
     LOST_WORKERS,
@@ -28,6 +28,7 @@ from octavo.shared.process import (
     ProcessState,
     run_child,
 )
+from octavo.shared.steps import FromWorker, ToWorker
 from octavo.shared.transport import Hub
 
 LINGER_MS = 1000

@@ -16,18 +16,16 @@ from octavo.shared.laps import Laps
 from octavo.shared.messages import (
     Abort,
     EngineStats,
-    GrammarReady,
     Hello,
     HttpCounts,
     Outputs,
     PageQuery,
     PageText,
-    StepFailed,
-    StepResult,
     Submit,
     ToFrontend,
     ToScheduler,
 )
+from octavo.shared.steps import GrammarReady, StepFailed, StepResult
 from octavo.shared.transport import HubLike
 
 log = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from octavo.services.scheduler.request import Request
 from octavo.shared.grammar.spec import GrammarSpec, compiled_bytes
-from octavo.shared.messages import DropGrammar, PrepareGrammar
+from octavo.shared.steps import DropGrammar, PrepareGrammar
 
 MAX_BYTES = 1 << 30
 """Of grammars that the ranks keep, by estimate; beyond it new ones wait."""

@@ -15,11 +15,11 @@ from octavo.shared.messages import (
     PooledOutput,
     PromptLogprobsOutput,
     Started,
-    StepResult,
     pack,
     unpack,
     unpack_floats,
 )
+from octavo.shared.steps import StepResult
 
 
 @dataclass

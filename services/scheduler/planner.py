@@ -16,7 +16,8 @@ from octavo.services.scheduler.request import Request
 from octavo.services.scheduler.slots import Longs
 from octavo.services.scheduler.step import Draft, Flight, cut
 from octavo.services.scheduler.tenants import NOBODY, Floats
-from octavo.shared.messages import NewRow, StepPlan, pack
+from octavo.shared.messages import pack
+from octavo.shared.steps import NewRow, StepPlan
 
 FOR_WHO_WAITS = 0.25
 """Of the room for tenants over their share, where requests of theirs wait."""

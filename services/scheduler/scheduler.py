@@ -27,20 +27,17 @@ from octavo.services.scheduler.snapshot import snapshot
 from octavo.services.scheduler.stall import Durations
 from octavo.services.scheduler.step import Flight
 from octavo.services.scheduler.update import Updater
-from octavo.shared.messages import (
+from octavo.shared.messages import EngineStats, FinishReason, Outputs, Submit
+from octavo.shared.process import Trial
+from octavo.shared.steps import (
     DropGrammar,
-    EngineStats,
-    FinishReason,
     GrammarReady,
-    Outputs,
     PrepareGrammar,
     StepFailed,
     StepPlan,
     StepResult,
-    Submit,
     first_number,
 )
-from octavo.shared.process import Trial
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from octavo.services.scheduler.request import Request
 from octavo.services.scheduler.slots import Longs, Mask
-from octavo.shared.messages import NewRow, StepPlan, pack
+from octavo.shared.messages import pack
+from octavo.shared.steps import NewRow, StepPlan
 
 
 class Draft:

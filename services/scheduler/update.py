@@ -10,20 +10,22 @@ from octavo.services.scheduler.request import NO_SLOT, Request
 from octavo.services.scheduler.slots import Longs
 from octavo.services.scheduler.step import Flight
 from octavo.shared.messages import (
-    BROKEN_TOKEN,
-    INVALID_TOKEN,
-    NO_TOKEN,
-    STUCK_TOKEN,
     Begun,
     FinishReason,
     Ints,
     PooledOutput,
-    PooledRow,
-    PromptLogprobs,
     PromptLogprobsOutput,
     Started,
-    StepResult,
     unpack,
+)
+from octavo.shared.steps import (
+    BROKEN_TOKEN,
+    INVALID_TOKEN,
+    NO_TOKEN,
+    STUCK_TOKEN,
+    PooledRow,
+    PromptLogprobs,
+    StepResult,
 )
 
 End = tuple[Request, FinishReason, int | None]

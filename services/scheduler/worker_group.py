@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from octavo.shared.messages import (
+from octavo.shared.steps import (
     Adopt,
     DropGrammar,
     FromWorker,

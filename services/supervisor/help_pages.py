@@ -22,11 +22,15 @@ MOST = 40
 ALL = "all"
 
 
-class ShowHelp(argparse.Action):
-    """`--help`, `--help=all`, `--help=GROUP` or `--help=WORD`."""
+class HelpPage(argparse.Action):
+    """An option that may be followed by a page's name, and sets nothing."""
 
     def __init__(self, option_strings: list[str], dest: str, **options: Any) -> None:
         super().__init__(option_strings, argparse.SUPPRESS, nargs="?", const="", **options)
+
+
+class ShowHelp(HelpPage):
+    """`--help`, `--help=all`, `--help=GROUP` or `--help=WORD`."""
 
     def __call__(
         self,

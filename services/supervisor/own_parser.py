@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from octavo.services.supervisor.help_pages import chosen, keep_only
+from octavo.services.supervisor.help_pages import HelpPage, chosen, keep_only
 from octavo.services.supervisor.settings import make_parser
 from octavo.shared.arguments import Parser
 
@@ -30,11 +30,11 @@ def own_parser(command: str, usage: str, description: str) -> Parser:
     return parser
 
 
-class ShowBoth(argparse.Action):
+class ShowBoth(HelpPage):
     """`--help`: the command's own flags; with a word, the server's that it chooses, too."""
 
-    def __init__(self, option_strings: list[str], dest: str, command: str, **options: Any) -> None:
-        super().__init__(option_strings, argparse.SUPPRESS, nargs="?", const="", **options)
+    def __init__(self, *names: Any, command: str, **options: Any) -> None:
+        super().__init__(*names, **options)
         self._command = command
 
     def __call__(

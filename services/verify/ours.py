@@ -16,8 +16,9 @@ from octavo.services.worker.parallel import Parallel
 from octavo.services.worker.weights import load_model
 from octavo.shared.config import EngineConfig, ModelInfo
 from octavo.shared.grammar.helper import HelperConfig
-from octavo.shared.messages import NewRow, StepPlan, pack
+from octavo.shared.messages import pack
 from octavo.shared.sampling import SamplingParams
+from octavo.shared.steps import NewRow, StepPlan
 
 GREEDY = SamplingParams(temperature=0.0)
 EVERY_TOKEN = SamplingParams(temperature=0.0, prompt_logprobs=0)

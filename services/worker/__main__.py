@@ -1,16 +1,27 @@
 """`python -m octavo.services.worker`: one tensor-parallel rank."""
 
+import gc
+from collections.abc import Callable
+
 from octavo.services.worker.phases import Phases
 from octavo.shared.process import Child, run_child
 
 
 def main(child: Child) -> None:
-    """Import torch only now: that takes seconds, which count, and may fail, which is reported."""
     phases = Phases(progress=child.alive)
+    rank = rank_main()
+    phases.end("imports")
+    rank(child, phases)
+
+
+def rank_main() -> Callable[[Child, Phases], None]:
+    """Import torch only now: that takes seconds, which count, and may fail, which is reported. A
+    fifth of them would go to the garbage collector, which finds nothing."""
+    gc.disable()
     from octavo.services.worker.worker import main
 
-    phases.end("imports")
-    main(child, phases)
+    gc.enable()
+    return main
 
 
 if __name__ == "__main__":

@@ -15,9 +15,9 @@ from msgspec.structs import replace
 
 from octavo.services.worker.failures import lacks_memory
 from octavo.services.worker.slots import SlotTable
-from octavo.shared.messages import NewRow
 from octavo.shared.pooling import PoolingParams
 from octavo.shared.sampling import SamplingParams
+from octavo.shared.steps import NewRow
 
 log = logging.getLogger(__name__)
 

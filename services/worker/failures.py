@@ -7,7 +7,7 @@ import logging
 
 import torch
 
-from octavo.shared.messages import StepFailed
+from octavo.shared.steps import StepFailed
 
 log = logging.getLogger(__name__)
 

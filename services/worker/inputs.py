@@ -25,7 +25,8 @@ from octavo.kernels.prefix_plan import (
 from octavo.services.worker.batch_shape import BatchShape
 from octavo.services.worker.slots import Rows, SlotTable
 from octavo.services.worker.staging import Column, Staging, to_device
-from octavo.shared.messages import StepPlan, unpack
+from octavo.shared.messages import unpack
+from octavo.shared.steps import StepPlan
 
 
 class StepInputs:

@@ -19,7 +19,8 @@ from octavo.services.worker.model_runner import ModelRunner
 from octavo.services.worker.pooling.runner import PoolingRunner
 from octavo.services.worker.results import ResultSender
 from octavo.services.worker.step_trace import TracedRunner
-from octavo.shared.messages import (
+from octavo.shared.process import Child
+from octavo.shared.steps import (
     Adopt,
     DropGrammar,
     PrepareGrammar,
@@ -29,7 +30,6 @@ from octavo.shared.messages import (
     ToWorker,
     WorkerReady,
 )
-from octavo.shared.process import Child
 from octavo.shared.transport import Spoke
 
 IDLE_SECONDS = 0.25

@@ -25,7 +25,7 @@ from octavo.services.worker.shared_prefixes import SharedPrefixes
 from octavo.services.worker.slots import Rows, SlotTable
 from octavo.shared.config import EngineConfig
 from octavo.shared.laps import Laps
-from octavo.shared.messages import NewRow, StepPlan
+from octavo.shared.steps import NewRow, StepPlan
 
 
 @dataclass(frozen=True)

@@ -22,20 +22,16 @@ from octavo.services.worker.compile_counter import CompileCounter
 from octavo.services.worker.model_runner import Launched
 from octavo.services.worker.sampler import LogprobTensors, PromptPart, Sampled
 from octavo.shared.config import WORKER_SOCKET
-from octavo.shared.messages import (
+from octavo.shared.messages import Ints, Logprobs, pack, pack_floats, unpack_floats
+from octavo.shared.steps import (
     BROKEN_TOKEN,
     INVALID_TOKEN,
     NO_TOKEN,
     STUCK_TOKEN,
-    Ints,
-    Logprobs,
     PromptLogprobs,
     StepFailed,
     StepResult,
     ToWorker,
-    pack,
-    pack_floats,
-    unpack_floats,
 )
 from octavo.shared.transport import Spoke
 

@@ -19,7 +19,7 @@ from octavo.services.worker.constraints.constraints import Constraints
 from octavo.services.worker.inputs import StepInputs
 from octavo.services.worker.slots import Bias, Rows, SlotTable
 from octavo.services.worker.staging import to_device
-from octavo.shared.messages import NewRow
+from octavo.shared.steps import NewRow
 
 IN_PROMPT = 1 << 30
 """Bit of a token count: the token stands in the prompt (kernels' `apply_penalties`)."""

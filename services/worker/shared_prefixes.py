@@ -12,7 +12,8 @@ import numpy as np
 
 from octavo.kernels.prefix_plan import PrefixGroup
 from octavo.services.worker.slots import Ints, Rows
-from octavo.shared.messages import NewRow, unpack
+from octavo.shared.messages import unpack
+from octavo.shared.steps import NewRow
 
 NO_GROUP = -1
 TILE = 64

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from octavo.shared.messages import NewRow, StepPlan, unpack
+from octavo.shared.messages import unpack
+from octavo.shared.steps import NewRow, StepPlan
 
 Ints = npt.NDArray[np.int32]
 

@@ -10,7 +10,7 @@ from torch.profiler import ProfilerActivity, profile, schedule
 from octavo.services.worker.model_runner import Launched, ModelRunner
 from octavo.services.worker.pooling.runner import PoolingRunner
 from octavo.shared.errors import ConfigError
-from octavo.shared.messages import StepPlan
+from octavo.shared.steps import StepPlan
 
 log = logging.getLogger(__name__)
 FIRST, COUNT = 200, 20

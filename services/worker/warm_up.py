@@ -10,8 +10,9 @@ from octavo.services.worker.cuda_graphs import bucket_sizes
 from octavo.services.worker.inputs import StepInputs
 from octavo.services.worker.model_runner import ModelRunner
 from octavo.services.worker.models.pooled_decoder import PooledDecoder
-from octavo.shared.messages import NewRow, StepPlan, pack
+from octavo.shared.messages import pack
 from octavo.shared.sampling import SamplingParams
+from octavo.shared.steps import NewRow, StepPlan
 
 Decoder = CausalLM | PooledDecoder
 VARIANTS = (

@@ -32,8 +32,8 @@ from octavo.services.worker.warm_up import warm_up, warm_up_decodes
 from octavo.services.worker.weights import blank_model, build_model, fill_model, weight_bytes
 from octavo.shared.config import WORKER_SOCKET, EngineConfig
 from octavo.shared.grammar.helper import HelperConfig
-from octavo.shared.messages import StepFailed, ToWorker, WorkerReady
 from octavo.shared.process import Child
+from octavo.shared.steps import StepFailed, ToWorker, WorkerReady
 from octavo.shared.transport import Spoke
 
 log = logging.getLogger(__name__)

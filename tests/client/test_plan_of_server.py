@@ -6,13 +6,14 @@ import json
 import re
 
 import pytest
-from octavo_server import Server
+from octavo_server import Server, usual
 
 from octavo.services.plan.command import plan
 
 
 def test_kv_tokens_and_concurrency(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
-    assert plan(["--device", "cpu", "--json"], {}) == 0
+    flags = ["--device", "cpu"]
+    assert plan([*flags, "--json"], usual(flags)) == 0
     found = json.loads(capsys.readouterr().out)
     ready = next(line for line in server.lines if line.startswith("Ready in"))
     said = re.search(r"context=(\d+)  kv=([\d,]+) tokens \(([\d.]+)x", ready)

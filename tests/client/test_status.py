@@ -26,7 +26,7 @@ def test_once(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     first, *rest = shown.splitlines()
     assert first.split() == ["octavo", "ready", server.url, "demo"]
     found = {line.split()[0]: line for line in rest if line}
-    assert "0 running" in found["requests"] and "of 174,752 tokens" in found["KV"]
+    assert "0 running" in found["requests"] and "of 21,840 tokens" in found["KV"]
     assert found["TTFT"].count(" ms") + found["TTFT"].count(" s") == 2
     assert all(f"{name}-0" in found for name in ("frontend", "scheduler", "worker"))
     assert found["restarts"] == "restarts 0" and "\x1b" not in shown

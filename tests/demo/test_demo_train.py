@@ -38,6 +38,7 @@ def test_whole_run_writes_a_checkpoint(tmp_path: Path) -> None:
         rows=2,
         row_tokens=64,
         exam_questions=3,
+        exam_tokens=8,
         exam_seconds=0.0,
         shape=TINY,
     )

@@ -15,12 +15,34 @@ from octavo_server import Server, serving
 
 
 @pytest.fixture(scope="session")
-def reference() -> list[Seen]:
+def lasting(lasting_sockets: Path) -> Iterator[Server]:
+    """The one that is not hurt."""
+    environment = {"TMPDIR": str(lasting_sockets)}
+    with serving(*FLAGS, "--served-model-name", "demo", env=environment) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def lasting_sockets() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(dir="/tmp") as temporary:
+        yield Path(temporary)
+
+
+@pytest.fixture(scope="session")
+def reference(lasting: Server) -> list[Seen]:
     """R of the acceptance figures."""
-    with serving(*FLAGS) as server:
-        seen = Streams(server.url, COUNT, TOKENS).run()
+    seen = Streams(lasting.url, COUNT, TOKENS).run()
     assert all(one.done and len(one.ids) == TOKENS for one in seen), [one.error for one in seen]
     return seen
+
+
+@pytest.fixture
+def unhurt(lasting: Server, reference: list[Seen]) -> Iterator[Server]:
+    """`lasting`, for tests of what no process dies of. Each must leave it as it was."""
+    before, children = Footprint(lasting, reference), lasting.children()
+    yield lasting
+    before.check()
+    assert lasting.children() == children
 
 
 @pytest.fixture

@@ -81,11 +81,11 @@ def leave(server: Server, gone: list[socket.socket]) -> float:
 
 
 @pytest.mark.parametrize("when", EXTRA)
-def test_f12_they_leave(start: Start, reference: list[Seen], when: str) -> None:
+def test_f12_they_leave(unhurt: Server, reference: list[Seen], when: str) -> None:
     """Alone: their blocks are free within a second, and nothing is computed for them any more but
     what was on its way (from the abort on that is two tokens, which the scheduler's tests count;
     until then the engine goes on). Beside others: those who stay get what they would alone."""
-    server = start()
+    server = unhurt
     with clients(server, when) as gone:
         computed = server.metric(COMPUTED)
         left = leave(server, gone)

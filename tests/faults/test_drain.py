@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -198,6 +199,8 @@ def test_the_admin_socket(start: Start, tmp_path: Path) -> None:
     path = tmp_path / "admin"
     server = start("--admin-socket", str(path))
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    send_garbage(path)
+    assert server.request("GET", "/health")[0] == 200
     argv = [sys.executable, "-P", "-m", "octavo.services.launch", "admin"]
     asked = [*argv, "status", "--socket", str(path)]
     done = subprocess.run(asked, capture_output=True, text=True, timeout=20)
@@ -214,11 +217,8 @@ def test_the_admin_socket(start: Start, tmp_path: Path) -> None:
     assert done.returncode == 2 and done.stderr == f"octavo: error: no server answers at {path}\n"
 
 
-def test_garbage_on_the_admin_socket(start: Start, tmp_path: Path) -> None:
-    import socket
-
-    path = tmp_path / "admin"
-    server = start("--admin-socket", str(path))
+def send_garbage(path: Path) -> None:
+    """It is told that it is no command."""
     for data in (b"", b"\n", b"{}\n", b'{"command": "exec"}\n', os.urandom(5000), b"[" * 4000):
         with socket.socket(socket.AF_UNIX) as connection:
             connection.connect(str(path))
@@ -226,4 +226,3 @@ def test_garbage_on_the_admin_socket(start: Start, tmp_path: Path) -> None:
             connection.shutdown(socket.SHUT_WR)
             connection.settimeout(5)
             assert b"unknown command" in connection.recv(4096)
-    assert server.request("GET", "/health")[0] == 200

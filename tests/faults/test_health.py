@@ -57,11 +57,16 @@ class Sampler:
 PATHS = ("/health/ready", "/health/live")
 
 
-@pytest.mark.parametrize("victim", ["worker-0", "scheduler-0"])
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
-def test_f28_health_turns_with_progress(start: Start, victim: str, number: signal.Signals) -> None:
+def test_f28_health_turns_with_progress(start: Start) -> None:
     """Long before a process that hangs is killed."""
     server = start("--hang-timeout", "8")
+    for victim in ("worker-0", "scheduler-0"):
+        for number in (signal.SIGKILL, signal.SIGSTOP):
+            check_turns(server, victim, number)
+
+
+def check_turns(server: Server, victim: str, number: signal.Signals) -> None:
+    """A 503 soon after a process dies or hangs, and 200 once it is over."""
     with Sampler(server) as sampler:
         died: list[float] = []
 
@@ -132,7 +137,7 @@ def test_f6_a_worker_that_dies_at_the_first_start() -> None:
     assert len(killed) == 6 and seen <= {503, None}
 
 
-@pytest.mark.parametrize("seconds", [8, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("seconds", [5, pytest.param(60, marks=pytest.mark.slow)])
 def test_f28_load_is_not_ill_health(start: Start, seconds: int) -> None:
     """Long prompts one after another, with all slots taken."""
     server = start("--max-num-seqs", "8")
@@ -144,7 +149,7 @@ def test_f28_load_is_not_ill_health(start: Start, seconds: int) -> None:
             body = {**long, "cache_salt": f"{number} {time.monotonic()}"}
             assert server.request("POST", "/v1/completions", body)[0] == 200
 
-    threads = [threading.Thread(target=ask, args=(number,)) for number in range(24)]
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(16)]
     with Sampler(server) as sampler:
         for thread in threads:
             thread.start()
@@ -152,7 +157,7 @@ def test_f28_load_is_not_ill_health(start: Start, seconds: int) -> None:
             thread.join()
     assert len(sampler.samples) > 20
     ill = sum(ready != 200 for _, ready, _ in sampler.samples)
-    report("F28-false-503", ill, 0, streams=24)
+    report("F28-false-503", ill, 0, streams=16)
 
 
 @contextmanager

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from front_engine import Frontend, frontend
-from front_tokenizers import load_byte_level
 
 from octavo.services.frontend import auth
 from octavo.services.frontend.app import SERVED
@@ -33,11 +32,6 @@ scopes = ["metrics"]
 key = "four"
 scopes = ["admin"]
 """
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
-    return load_byte_level(tmp_path_factory.mktemp("tokenizer"))
 
 
 @pytest.fixture

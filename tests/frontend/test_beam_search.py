@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from front_engine import EOS_ID, FakeEngine, Frontend, RawCall, frontend
-from front_tokenizers import load_byte_level
 
 from octavo.services.frontend.terms import Terms
 from octavo.shared.errors import EngineDead
@@ -36,11 +35,6 @@ TABLE = {
     72: (0.55, 0.15, 0.2, 0.1),
 }
 """Probabilities of IDS behind each token; behind any other as behind 70."""
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
-    return load_byte_level(tmp_path_factory.mktemp("tokenizer"))
 
 
 def answer(engine: FakeEngine, submit: Submit) -> None:

@@ -1,31 +1,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from front_engine import CACHED_TOKENS, EOS_ID, MAX_MODEL_LEN, Frontend, frontend
-from front_tokenizers import load_byte_level
+from front_engine import CACHED_TOKENS, EOS_ID, MAX_MODEL_LEN, Frontend, run
 
 from octavo.shared.messages import Submit, unpack
 from octavo.shared.text.tokenizer import Tokenizer
 
 CHAT = "/v1/chat/completions"
 HI = [{"role": "user", "content": "Hi"}]
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
-    return load_byte_level(tmp_path_factory.mktemp("tokenizer"))
-
-
-def run(tokenizer: Tokenizer, test: Callable[[Frontend], Awaitable[None]], **config: Any) -> None:
-    async def main() -> None:
-        async with frontend(tokenizer, **config) as front:
-            await test(front)
-
-    asyncio.run(main())
 
 
 def prompt_of(tokenizer: Tokenizer, submit: Submit) -> str:

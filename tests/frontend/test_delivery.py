@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import httpx
 import msgspec
 import pytest
-from front_engine import Frontend, frontend
-from front_tokenizers import load_byte_level
+from front_engine import Frontend, run
 
 from octavo.services.frontend.inbox import Stream
 from octavo.shared.messages import (
@@ -27,20 +25,6 @@ from octavo.shared.text.tokenizer import Tokenizer
 
 PATH = "/v1/completions"
 SECRET = "a text of the client's"
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
-    return load_byte_level(tmp_path_factory.mktemp("tokenizer"))
-
-
-def run(tokenizer: Tokenizer, test: Callable[[Frontend], Awaitable[None]]) -> None:
-    async def main() -> None:
-        async with frontend(tokenizer, "Hello world") as front:
-            front.engine.hold = True
-            await test(front)
-
-    asyncio.run(main())
 
 
 async def begin(front: Frontend, **fields: Any) -> asyncio.Task[httpx.Response]:
@@ -88,8 +72,8 @@ def test_a_stream_that_cannot_be_filled_ends_alone(
         assert (await asyncio.wait_for(good, 5)).status_code == 200
         assert front.engine_client.num_live == 0
 
-    run(tokenizer, test)
-    assert caplog.text.count("KeyError") == 1 and SECRET not in caplog.text
+    run(tokenizer, test, hold=True)
+    assert caplog.text.count("\nKeyError\n") == 1 and SECRET not in caplog.text
 
 
 def test_a_tracer_that_fails_costs_no_answer(
@@ -101,8 +85,8 @@ def test_a_tracer_that_fails_costs_no_answer(
         front.engine.token(front.engine.submits[0], 70, first=True, last=True)
         assert (await asyncio.wait_for(call, 5)).status_code == 200
 
-    run(tokenizer, test)
-    assert caplog.text.count("KeyError") == 1 and SECRET not in caplog.text
+    run(tokenizer, test, hold=True)
+    assert caplog.text.count("\nKeyError\n") == 1 and SECRET not in caplog.text
 
 
 def test_a_message_that_is_wrong_ends_those_it_names(tokenizer: Tokenizer) -> None:
@@ -116,7 +100,7 @@ def test_a_message_that_is_wrong_ends_those_it_names(tokenizer: Tokenizer) -> No
         front.engine.token(front.engine.submits[1], 70, first=True, last=True)
         assert (await asyncio.wait_for(good, 5)).status_code == 200
 
-    run(tokenizer, test)
+    run(tokenizer, test, hold=True)
 
 
 @pytest.mark.parametrize("kind", ["prompt_logprobs", "pooled"])
@@ -132,7 +116,7 @@ def test_what_belongs_to_nobody_hurts_nobody(tokenizer: Tokenizer, kind: str) ->
         front.engine.token(submit, 70, first=True, last=True)
         assert (await asyncio.wait_for(call, 5)).status_code == 200
 
-    run(tokenizer, test)
+    run(tokenizer, test, hold=True)
 
 
 # --- the journal ----------------------------------------------------------------------------
@@ -166,7 +150,7 @@ def test_a_deadline_that_was_met_is_not_to_be_met_again(tokenizer: Tokenizer) ->
         front.engine.token(submit, 71, last=True)
         assert (await asyncio.wait_for(call, 5)).status_code == 200
 
-    run(tokenizer, test)
+    run(tokenizer, test, hold=True)
 
 
 def test_schedulers_that_it_survived_are_counted_until_it_gets_further(
@@ -185,7 +169,7 @@ def test_schedulers_that_it_survived_are_counted_until_it_gets_further(
         front.engine.token(submit, 72, last=True)
         await asyncio.wait_for(call, 5)
 
-    run(tokenizer, test)
+    run(tokenizer, test, hold=True)
 
 
 # --- deadlines ------------------------------------------------------------------------------
@@ -213,7 +197,7 @@ def test_a_deadline_holds_while_the_engine_is_silent(tokenizer: Tokenizer) -> No
         front.engine.token(second, 70, first=True, last=True)
         await asyncio.wait_for(later, 5)
 
-    run(tokenizer, test)
+    run(tokenizer, test, hold=True)
 
 
 def test_somebody_looks_for_what_is_overdue(tokenizer: Tokenizer) -> None:
@@ -224,4 +208,4 @@ def test_somebody_looks_for_what_is_overdue(tokenizer: Tokenizer) -> None:
         call = await begin(front, deadline_ms=1)
         assert (await asyncio.wait_for(call, 10)).status_code == 504
 
-    run(tokenizer, test)
+    run(tokenizer, test, hold=True)

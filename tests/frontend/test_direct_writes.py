@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 
 import pytest
-from front_engine import Frontend, RawCall, frontend
-from front_tokenizers import load_byte_level
+from front_engine import Frontend, RawCall, run
 
 from octavo.shared.text.tokenizer import Tokenizer
 
@@ -40,20 +38,6 @@ class Wire:
         self.transport, self.flow = Transport(), self.Flow()
 
 
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
-    return load_byte_level(tmp_path_factory.mktemp("tokenizer"))
-
-
-def run(tokenizer: Tokenizer, test: Callable[[Frontend], Awaitable[None]]) -> None:
-    async def main() -> None:
-        async with frontend(tokenizer, "Hello world") as front:
-            front.engine.hold = True
-            await test(front)
-
-    asyncio.run(main())
-
-
 async def begun(front: Frontend) -> tuple[RawCall, Wire]:
     """A stream whose first token was sent; what follows goes to the wire."""
     wire = Wire()
@@ -75,7 +59,7 @@ def test_later_tokens_are_written_as_chunks(tokenizer: Tokenizer) -> None:
         await asyncio.wait_for(call.task, 5)
         assert wire.transport.written.rstrip().endswith(b"data: [DONE]")
 
-    run(tokenizer, test)
+    run(tokenizer, test, hold=True)
 
 
 def test_tokens_behind_a_closed_connection_hurt_nobody(tokenizer: Tokenizer) -> None:
@@ -93,7 +77,7 @@ def test_tokens_behind_a_closed_connection_hurt_nobody(tokenizer: Tokenizer) -> 
         front.engine.token(front.engine.submits[1], 72, last=True)
         await asyncio.wait_for(other.task, 5)
 
-    run(tokenizer, test)
+    run(tokenizer, test, hold=True)
 
 
 def test_a_reader_that_raises_ends_alone(
@@ -113,4 +97,4 @@ def test_a_reader_that_raises_ends_alone(
         await asyncio.wait_for(other.task, 5)
         assert "a reader failed" in caplog.text
 
-    run(tokenizer, test)
+    run(tokenizer, test, hold=True)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import httpx
 import pytest
-from front_engine import MAX_MODEL_LEN, Frontend, RawCall, frontend, parse_events
-from front_tokenizers import byte_level_folder, load_byte_level
+from front_engine import MAX_MODEL_LEN, Frontend, RawCall, parse_events, run
+from front_tokenizers import byte_level_folder
 
 from octavo.services.frontend import edge
 from octavo.shared.text.tokenizer import Tokenizer
@@ -17,19 +16,6 @@ from octavo.shared.text.tokenizer import Tokenizer
 CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
 HI = [{"role": "user", "content": "Hi"}]
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
-    return load_byte_level(tmp_path_factory.mktemp("tokenizer"))
-
-
-def run(tokenizer: Tokenizer, test: Callable[[Frontend], Awaitable[None]], **config: Any) -> None:
-    async def main() -> None:
-        async with frontend(tokenizer, **config) as front:
-            await test(front)
-
-    asyncio.run(main())
 
 
 def error_of(response: httpx.Response, status: int) -> dict[str, Any]:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from front_engine import Frontend, frontend
-from front_tokenizers import load_byte_level
+from front_engine import Frontend, run
 
 from octavo.shared.text.tokenizer import Tokenizer
 
@@ -16,19 +13,6 @@ CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
 HEADER = "x-octavo-ignored-fields"
 HI = [{"role": "user", "content": "Hi"}]
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
-    return load_byte_level(tmp_path_factory.mktemp("tokenizer"))
-
-
-def run(tokenizer: Tokenizer, test: Callable[[Frontend], Awaitable[None]], **config: Any) -> None:
-    async def main() -> None:
-        async with frontend(tokenizer, **config) as front:
-            await test(front)
-
-    asyncio.run(main())
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from front_engine import Frontend, frontend
-from front_tokenizers import load_byte_level
 
 from octavo.services.frontend import engine_client
 from octavo.services.frontend.live import feed as live_feed
@@ -19,11 +18,6 @@ from octavo.shared.text.tokenizer import Tokenizer
 
 INTERVAL = 0.05
 DEGRADED = EngineStats(step=1, running=0, waiting=0, blocks_used=0, blocks_total=8, degraded=True)
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
-    return load_byte_level(tmp_path_factory.mktemp("tokenizer"))
 
 
 @pytest.fixture(autouse=True)

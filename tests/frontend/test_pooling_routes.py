@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 from front_engine import Frontend, RawCall, fake_vector, frontend
-from front_tokenizers import load_byte_level
 from pooling_checkpoints import CLS, SEP, save_word_tokenizer
 
 from octavo.shared.messages import Submit, unpack
@@ -27,11 +26,6 @@ SCORER = PoolingInfo(
 THREE = PoolingInfo(task="classify", pooler="cls", dimension=3, labels=["bad", "fair", "good"])
 RERANKS = ("/rerank", "/v1/rerank", "/v2/rerank")
 SCORES = ("/score", "/v1/score")
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
-    return load_byte_level(tmp_path_factory.mktemp("tokenizer"))
 
 
 @pytest.fixture(scope="module")

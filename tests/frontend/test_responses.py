@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 import msgspec
 import openai
 import pytest
 from front_chat_script import HEAD, ScriptedChat, answering, played, tool_delta
-from front_engine import CACHED_TOKENS, Frontend, frontend
-from front_tokenizers import load_byte_level
+from front_engine import CACHED_TOKENS, Frontend, run
 
 from octavo.services.frontend.replies import (
     ChatChoice,
@@ -30,19 +28,6 @@ from octavo.shared.text.tokenizer import Tokenizer
 
 PATH = "/v1/responses"
 WEATHER = {"type": "function", "name": "weather", "parameters": {"type": "object"}}
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
-    return load_byte_level(tmp_path_factory.mktemp("tokenizer"))
-
-
-def run(tokenizer: Tokenizer, test: Callable[[Frontend], Awaitable[None]], **config: Any) -> None:
-    async def main() -> None:
-        async with frontend(tokenizer, **config) as front:
-            await test(front)
-
-    asyncio.run(main())
 
 
 def events_of(text: str) -> list[Any]:

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from front_engine import Frontend, RawCall, frontend, parse_events
-from front_tokenizers import load_byte_level
 
 from octavo.services.frontend import replay
 from octavo.shared.text.tokenizer import Tokenizer
@@ -18,11 +17,6 @@ CHAT = "/v1/chat/completions"
 BODY = b'{"messages": [{"role": "user", "content": "Hi"}], "stream": true}'
 ASK = (b"x-octavo-resumable", b"1")
 ID = re.compile(r"^id: ([0-9a-f]{34}-\d+)\n", re.M)
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
-    return load_byte_level(tmp_path_factory.mktemp("tokenizer"))
 
 
 def run(tokenizer: Tokenizer, test: Callable[[Frontend], Awaitable[None]], **config: Any) -> None:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from front_engine import EOS_ID, Frontend, RawCall, frontend, parse_events
-from front_tokenizers import load_byte_level
+from front_engine import EOS_ID, Frontend, RawCall, parse_events, run
 
 from octavo.services.frontend import engine_client
 from octavo.shared.messages import Begun, Outputs, Started, pack
@@ -20,19 +18,6 @@ from octavo.shared.text.tokenizer import Tokenizer
 
 CHAT = "/v1/chat/completions"
 HI = [{"role": "user", "content": "Hi"}]
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
-    return load_byte_level(tmp_path_factory.mktemp("tokenizer"))
-
-
-def run(tokenizer: Tokenizer, test: Callable[[Frontend], Awaitable[None]], **config: Any) -> None:
-    async def main() -> None:
-        async with frontend(tokenizer, **config) as front:
-            await test(front)
-
-    asyncio.run(main())
 
 
 def chat_body(**fields: Any) -> bytes:

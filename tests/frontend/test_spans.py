@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 from front_engine import Frontend, RawCall, frontend
-from front_tokenizers import load_byte_level
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
@@ -26,11 +25,6 @@ from octavo.shared.text.tokenizer import Tokenizer
 PATH = "/v1/completions"
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 PARTS = {"queue", "prefill", "decode"}
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
-    return load_byte_level(tmp_path_factory.mktemp("tokenizer"))
 
 
 def spans_of(

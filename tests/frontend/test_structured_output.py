@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from front_engine import Frontend, frontend
-from front_tokenizers import load_byte_level
+from front_engine import Frontend, run
 
 from octavo.shared.text.tokenizer import Tokenizer
 
@@ -17,19 +14,6 @@ CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 HI = {"messages": [{"role": "user", "content": "Hi"}]}
 SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
 BY_FORMAT = {"type": "json_schema", "json_schema": {"name": "x", "strict": True, "schema": SCHEMA}}
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
-    return load_byte_level(tmp_path_factory.mktemp("tokenizer"))
-
-
-def run(tokenizer: Tokenizer, test: Callable[[Frontend], Awaitable[None]]) -> None:
-    async def main() -> None:
-        async with frontend(tokenizer) as front:
-            await test(front)
-
-    asyncio.run(main())
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from front_engine import Frontend, frontend
-from front_tokenizers import load_byte_level
 
 from octavo.shared.messages import NO_HURRY
 from octavo.shared.text.tokenizer import Tokenizer
@@ -18,11 +17,6 @@ from octavo.shared.text.tokenizer import Tokenizer
 CHAT = "/v1/chat/completions"
 HI = [{"role": "user", "content": "Hi"}]
 HEADER = "X-Request-Deadline-Ms"
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
-    return load_byte_level(tmp_path_factory.mktemp("tokenizer"))
 
 
 def run(tokenizer: Tokenizer, test: Callable[[Frontend], Awaitable[None]], **config: Any) -> None:

@@ -35,8 +35,8 @@ def _lists(rows: list[tuple[int, int]]) -> tuple[list[list[int]], list[list[int]
     return work.shares.tolist(), work.tiles.tolist()
 
 
-@settings(max_examples=30, deadline=None)
-@given(st.lists(ROW, min_size=1, max_size=9))
+@settings(max_examples=12, deadline=None)
+@given(st.lists(ROW, min_size=1, max_size=7))
 def test_every_key_and_token_is_covered_once(rows: list[tuple[int, int]]) -> None:
     rows = [(query, max(query, length)) for query, length in rows]
     shares, tiles = _lists(rows)
@@ -63,8 +63,8 @@ def _joints(shares: list[list[int]]) -> list[tuple[tuple[int, int], tuple[int, i
     return [((0, after[3]), (before[4], 0)) for before, after in pairs]
 
 
-@settings(max_examples=30, deadline=None)
-@given(st.lists(ROW, min_size=1, max_size=9))
+@settings(max_examples=12, deadline=None)
+@given(st.lists(ROW, min_size=1, max_size=7))
 def test_runs_are_even_and_begin_where_the_one_before_ends(rows: list[tuple[int, int]]) -> None:
     rows = [(query, max(query, length)) for query, length in rows]
     starts = itertools.accumulate([query for query, _ in rows], initial=0)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from model_checkpoints import make_checkpoint
-from octavo_server import serving
+from octavo_server import serving, usual
 
 from bench.shapes import write
 from octavo.services.plan.command import make_plan
@@ -26,7 +26,7 @@ HALF = "--max-model-len 8192 --max-num-seqs 128 --gpu-memory-utilization 0.5"
 
 def compare(name: str, argv: list[str]) -> float:
     """Planned KV tokens of the device that is here, as a share of those the server has."""
-    planned = make_plan(read_settings(argv, {}).server, None, [1000], {})
+    planned = make_plan(read_settings(argv, usual(argv)).server, None, [1000], {})
     with serving(*argv) as server:
         ready = next(line for line in server.lines if line.startswith("Ready in"))
     said = re.search(r"context=(\d+)  kv=([\d,]+) tokens", ready)

@@ -11,7 +11,8 @@ from sched_harness import VOCAB, Harness, limits_of, request_id, submit_of
 
 from octavo.shared.grammar.spec import GrammarSpec
 from octavo.shared.keys import Quota
-from octavo.shared.messages import StepFailed, Until
+from octavo.shared.messages import Until
+from octavo.shared.steps import StepFailed
 
 BAD = 3
 GRAMMAR = GrammarSpec("regex", "a+")

@@ -6,14 +6,13 @@ from sched_harness import PEER, Harness, here, limits_of, submit_of
 from octavo.services.scheduler.engine import Engine
 from octavo.services.scheduler.scheduler import Scheduler
 from octavo.shared.grammar.spec import GrammarSpec
-from octavo.shared.messages import (
+from octavo.shared.messages import ToFrontend, ToScheduler
+from octavo.shared.steps import (
     DropGrammar,
     FromWorker,
     GrammarReady,
     PrepareGrammar,
     StepPlan,
-    ToFrontend,
-    ToScheduler,
     ToWorker,
 )
 from octavo.shared.transport import MemoryHub

@@ -3,15 +3,8 @@ from __future__ import annotations
 import numpy as np
 
 from octavo.services.scheduler.outbox import Emission, Outbox, select_logprobs
-from octavo.shared.messages import (
-    Finished,
-    Logprobs,
-    StepResult,
-    pack,
-    pack_floats,
-    unpack,
-    unpack_floats,
-)
+from octavo.shared.messages import Finished, Logprobs, pack, pack_floats, unpack, unpack_floats
+from octavo.shared.steps import StepResult
 
 WIDTH = 2
 

@@ -6,16 +6,9 @@ import pytest
 from sched_fake_worker import expected_output
 from sched_harness import VOCAB, Harness, limits_of, request_id, submit_of
 
-from octavo.shared.messages import (
-    BROKEN_TOKEN,
-    INVALID_TOKEN,
-    STUCK_TOKEN,
-    StepResult,
-    Submit,
-    pack,
-    unpack,
-)
+from octavo.shared.messages import Submit, pack, unpack
 from octavo.shared.sampling import SamplingParams
+from octavo.shared.steps import BROKEN_TOKEN, INVALID_TOKEN, STUCK_TOKEN, StepResult
 
 PROMPT = [7, 1, 9, 4, 2, 8, 3, 3, 6]
 

@@ -15,23 +15,25 @@ from octavo.services.scheduler.scheduler import Scheduler
 from octavo.services.scheduler.worker_group import Joined
 from octavo.shared.messages import (
     Abort,
-    Adopt,
     EngineStats,
-    FromWorker,
     Hello,
     Outputs,
     PageQuery,
     PageText,
+    ToFrontend,
+    ToScheduler,
+    pack,
+    unpack,
+)
+from octavo.shared.steps import (
+    Adopt,
+    FromWorker,
     StepFailed,
     StepPlan,
     StepResult,
     Stop,
-    ToFrontend,
-    ToScheduler,
     ToWorker,
     WorkerReady,
-    pack,
-    unpack,
 )
 from octavo.shared.transport import Hub, MemoryHub, Spoke
 

@@ -26,18 +26,8 @@ from octavo.shared.config import (
     ServerConfig,
 )
 from octavo.shared.errors import ConfigError
-from octavo.shared.messages import (
-    Adopt,
-    EngineStats,
-    Hello,
-    Outputs,
-    StepPlan,
-    Stop,
-    ToFrontend,
-    ToWorker,
-    WorkerReady,
-    unpack,
-)
+from octavo.shared.messages import EngineStats, Hello, Outputs, ToFrontend, unpack
+from octavo.shared.steps import Adopt, StepPlan, Stop, ToWorker, WorkerReady
 from octavo.shared.transport import Spoke
 
 SECONDS = 20.0

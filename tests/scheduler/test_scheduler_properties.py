@@ -191,12 +191,12 @@ def test_prompts_advance_in_every_step_beside_decodes(
 ) -> None:
     """However small their share; and every row that decodes gets its token."""
     limits = limits_of(
-        num_blocks=512, max_model_len=256, max_num_seqs=5, prefix_caching=False,
+        num_blocks=192, max_model_len=256, max_num_seqs=5, prefix_caching=False,
         max_num_batched_tokens=budget, prefill_beside_decode=floor,
     )  # fmt: skip
     harness = Harness(limits, depth)
     for number in range(decoding):
-        harness.submit(submit_of(number, [number], max_tokens=240))
+        harness.submit(submit_of(number, [number], max_tokens=175))
     harness.turn()
     for number, length in enumerate(prompts, start=decoding):
         harness.submit(submit_of(number, [number] * length, max_tokens=1))
@@ -208,6 +208,7 @@ def test_prompts_advance_in_every_step_beside_decodes(
         assert set(range(decoding)) <= set(rows)
     ended = [harness.record(number).finished for number in range(decoding, decoding + len(prompts))]
     assert all(ended)
+    harness.abort(*range(decoding))
     harness.drain()
 
 

@@ -9,7 +9,8 @@ import msgspec
 import pytest
 import zmq
 
-from octavo.shared.messages import Abort, Hello, Stop, ToScheduler, ToWorker
+from octavo.shared.messages import Abort, Hello, ToScheduler
+from octavo.shared.steps import Stop, ToWorker
 from octavo.shared.transport import Hub, Spoke
 
 NAME = "test.ipc"

@@ -28,20 +28,22 @@ from octavo.shared.config import EngineConfig
 from octavo.shared.grammar.helper import HelperConfig
 from octavo.shared.messages import (
     REQUEST_ID_BYTES,
-    DropGrammar,
-    GrammarReady,
     Logprobs,
-    NewRow,
     Outputs,
-    PrepareGrammar,
-    StepPlan,
-    StepResult,
     Submit,
     pack,
     unpack,
     unpack_floats,
 )
 from octavo.shared.sampling import SamplingParams
+from octavo.shared.steps import (
+    DropGrammar,
+    GrammarReady,
+    NewRow,
+    PrepareGrammar,
+    StepPlan,
+    StepResult,
+)
 
 PEER = b"frontend-0"
 EOS_IDS = (257,)

@@ -11,7 +11,7 @@ from pathlib import Path
 from fault_streams import Seen, Streams
 from octavo_server import Server, alive, wait_for
 
-COUNT = int(os.environ.get("OCTAVO_TEST_STREAMS", "32"))
+COUNT = int(os.environ.get("OCTAVO_TEST_STREAMS", "16"))
 TOKENS = 60
 FLAGS = ("--device", "cpu")
 AFTER_COUNT, AFTER_TOKENS = 16, 16

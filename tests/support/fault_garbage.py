@@ -10,8 +10,9 @@ from pathlib import Path
 import zmq
 
 from octavo.shared.config import FRONTEND_SOCKET, WORKER_SOCKET
-from octavo.shared.messages import Abort, Hello, StepResult, Submit, WorkerReady, pack
+from octavo.shared.messages import Abort, Hello, Submit, pack
 from octavo.shared.sampling import SamplingParams
+from octavo.shared.steps import StepResult, WorkerReady
 from octavo.shared.transport import Codec
 
 CODEC: Codec[object] = Codec(object)

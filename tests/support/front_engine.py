@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 import httpx
@@ -320,6 +320,22 @@ async def frontend(
     finally:
         running.cancel()
         await front.client.aclose()
+
+
+def run(
+    tokenizer: Tokenizer,
+    test: Callable[[Frontend], Awaitable[None]],
+    hold: bool = False,
+    **config: Any,
+) -> None:
+    """`test` on a running frontend, whose engine answers by itself unless it is to `hold`."""
+
+    async def main() -> None:
+        async with frontend(tokenizer, **config) as front:
+            front.engine.hold = hold
+            await test(front)
+
+    asyncio.run(main())
 
 
 class RawCall:

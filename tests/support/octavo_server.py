@@ -18,12 +18,20 @@ from pathlib import Path
 from typing import Any
 
 START_SECONDS = 120
+KV_CACHE = "128M"
+"""On the CPU, for every test that says no size itself: a gigabyte takes a second to be made."""
 
 
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def usual(flags: Sequence[str]) -> dict[str, str]:
+    """Variables of a server with these flags: small, as the machines are that tests run on."""
+    small = {"OCTAVO_KV_CACHE_MEMORY_BYTES": KV_CACHE} if "cpu" in flags else {}
+    return {"OMP_NUM_THREADS": "1", **small}
 
 
 class Server:
@@ -42,7 +50,7 @@ class Server:
         self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         command = [*wrap, sys.executable, "-P", "-m", "octavo.services.launch", "serve", *flags]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", **(env or {})}
+        environment = {**os.environ, **usual(flags), **(env or {})}
         self.process = subprocess.Popen(
             [*command, "--port", str(self.port)],
             stdout=subprocess.PIPE,

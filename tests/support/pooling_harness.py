@@ -24,9 +24,10 @@ from octavo.services.worker.results import Copying, finish, on_host
 from octavo.services.worker.weights import load_model
 from octavo.shared.config import EngineConfig
 from octavo.shared.grammar.helper import HelperConfig
-from octavo.shared.messages import Floats, Outputs, StepResult, Submit, pack, unpack_floats
+from octavo.shared.messages import Floats, Outputs, Submit, pack, unpack_floats
 from octavo.shared.pooling import PoolingParams
 from octavo.shared.sampling import SamplingParams
+from octavo.shared.steps import StepResult
 
 PEER = b"frontend-0"
 

@@ -12,23 +12,20 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from octavo.shared.grammar.spec import GrammarSpec
-from octavo.shared.messages import (
+from octavo.shared.messages import Logprobs, pack, pack_floats, unpack
+from octavo.shared.pooling import PoolingParams
+from octavo.shared.sampling import SamplingParams
+from octavo.shared.steps import (
     INVALID_TOKEN,
     NO_TOKEN,
     DropGrammar,
-    Logprobs,
     NewRow,
     PooledRow,
     PrepareGrammar,
     PromptLogprobs,
     StepPlan,
     StepResult,
-    pack,
-    pack_floats,
-    unpack,
 )
-from octavo.shared.pooling import PoolingParams
-from octavo.shared.sampling import SamplingParams
 
 EMPTY = -1
 MASK = (1 << 61) - 1

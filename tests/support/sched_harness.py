@@ -23,23 +23,25 @@ from octavo.shared.messages import (
     NOT_BEGUN,
     Begun,
     Finished,
-    FromWorker,
-    GrammarReady,
     Outputs,
-    PrepareGrammar,
-    StepFailed,
-    StepPlan,
-    StepResult,
     Submit,
-    ToWorker,
-    WorkerReady,
-    first_number,
     pack,
     unpack,
     unpack_floats,
 )
 from octavo.shared.process import Trial
 from octavo.shared.sampling import SamplingParams
+from octavo.shared.steps import (
+    FromWorker,
+    GrammarReady,
+    PrepareGrammar,
+    StepFailed,
+    StepPlan,
+    StepResult,
+    ToWorker,
+    WorkerReady,
+    first_number,
+)
 from octavo.shared.transport import MemoryHub
 
 QUICK = settings(

@@ -12,8 +12,9 @@ from model_checkpoints import VOCAB, make_checkpoint
 from pooling_checkpoints import make_pooling
 from pooling_harness import PoolingHarness
 
-from octavo.shared.messages import NewRow, unpack
+from octavo.shared.messages import unpack
 from octavo.shared.sampling import SamplingParams
+from octavo.shared.steps import NewRow
 
 LENGTHS = (20, 50, 7)
 PROMPTS = [[(11 * at + 7 * length) % VOCAB for at in range(length)] for length in LENGTHS]

@@ -16,8 +16,8 @@ from octavo.services.worker.compile_counter import CompileCounter
 from octavo.services.worker.model_runner import Launched
 from octavo.services.worker.slots import Rows
 from octavo.services.worker.warm_up import warm_up
-from octavo.shared.messages import StepPlan
 from octavo.shared.sampling import SamplingParams
+from octavo.shared.steps import StepPlan
 
 pytestmark = pytest.mark.gpu
 PROMPTS = [

@@ -13,8 +13,8 @@ from pooling_harness import PoolingHarness
 
 from octavo.services.worker.compile_counter import CompileCounter
 from octavo.services.worker.model_runner import Launched
-from octavo.shared.messages import StepPlan
 from octavo.shared.pooling import PoolingParams
+from octavo.shared.steps import StepPlan
 
 pytestmark = pytest.mark.gpu
 PROMPTS = [

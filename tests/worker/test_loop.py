@@ -9,7 +9,7 @@ import torch
 
 from octavo.services.worker.failures import lacks_memory
 from octavo.services.worker.loop import Loop
-from octavo.shared.messages import Adopt, StepFailed, StepPlan, Stop, WorkerReady
+from octavo.shared.steps import Adopt, StepFailed, StepPlan, Stop, WorkerReady
 
 PLANS = [StepPlan(step=step, new_rows=[], slots=b"", num_tokens=b"") for step in range(5)]
 

@@ -19,8 +19,9 @@ from octavo.services.scheduler.limits import Limits
 from octavo.services.scheduler.request import Request
 from octavo.services.scheduler.slots import Slots
 from octavo.services.worker.slots import SlotTable
-from octavo.shared.messages import NewRow, Submit, pack
+from octavo.shared.messages import Submit, pack
 from octavo.shared.sampling import SamplingParams
+from octavo.shared.steps import NewRow
 
 SLOTS = 4
 POISON = 77

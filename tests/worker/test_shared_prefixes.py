@@ -7,8 +7,9 @@ import numpy as np
 from octavo.kernels.prefix_plan import PrefixGroup
 from octavo.services.worker.shared_prefixes import SharedPrefixes
 from octavo.services.worker.slots import SlotTable
-from octavo.shared.messages import NewRow, StepPlan, pack
+from octavo.shared.messages import pack
 from octavo.shared.sampling import SamplingParams
+from octavo.shared.steps import NewRow, StepPlan
 
 COMMON = [7, 3, 9, 4, 8, 2, 6, 5] * 8
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from octavo.services.worker.slots import FROM_DEVICE, SlotTable
-from octavo.shared.messages import NewRow, StepPlan, pack
+from octavo.shared.messages import pack
 from octavo.shared.sampling import SamplingParams
+from octavo.shared.steps import NewRow, StepPlan
 
 
 def row(slot: int, tokens: list[int], computed: int = 0, **params: float) -> NewRow:

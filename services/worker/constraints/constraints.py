@@ -21,7 +21,8 @@ from octavo.services.worker.constraints.constraint import Constraint, MatcherOf
 from octavo.services.worker.slots import Rows
 from octavo.services.worker.staging import to_device
 from octavo.shared.grammar.matcher import MaskBatch, Matcher, mask_words
-from octavo.shared.messages import NewRow, unpack
+from octavo.shared.messages import unpack
+from octavo.shared.steps import NewRow
 
 MAX_THREADS = 8
 OTHER_THREADS = 2

@@ -23,7 +23,7 @@ from octavo.shared.grammar.helper import HelperConfig
 from octavo.shared.grammar.matcher import Matcher
 from octavo.shared.grammar.spec import GrammarSpec
 from octavo.shared.log import frames
-from octavo.shared.messages import DropGrammar, GrammarReady, PrepareGrammar, ToWorker
+from octavo.shared.steps import DropGrammar, GrammarReady, PrepareGrammar, ToWorker
 from octavo.shared.text.tokenizer import Tokenizer
 from octavo.shared.transport import Spoke
 

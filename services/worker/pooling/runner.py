@@ -24,9 +24,10 @@ from octavo.services.worker.sampler import Sampled
 from octavo.services.worker.slots import SlotTable
 from octavo.shared.config import EngineConfig
 from octavo.shared.laps import Laps
-from octavo.shared.messages import NewRow, StepPlan, pack
+from octavo.shared.messages import pack
 from octavo.shared.pooling import PoolingInfo, PoolingParams
 from octavo.shared.sampling import SamplingParams
+from octavo.shared.steps import NewRow, StepPlan
 
 
 class PoolingRunner:

@@ -17,7 +17,7 @@ from octavo.services.worker.sampler import Hidden
 from octavo.services.worker.slots import Rows, SlotTable
 from octavo.services.worker.warm_up import warm_up_decodes
 from octavo.shared.config import EngineConfig
-from octavo.shared.messages import StepPlan
+from octavo.shared.steps import StepPlan
 
 
 class DecoderStates:

@@ -13,8 +13,9 @@ import numpy as np
 import torch
 
 from octavo.services.worker.slots import Rows
-from octavo.shared.messages import INVALID_TOKEN, Floats, Ints, PooledRow, pack_floats
+from octavo.shared.messages import Floats, Ints, pack_floats
 from octavo.shared.pooling import Activation, PoolingInfo, PoolingParams
+from octavo.shared.steps import INVALID_TOKEN, PooledRow
 
 TINY = 1e-12
 
