@@ -122,7 +122,7 @@ def test_f16_a_worker_dies_while_streams_finish(start: Start, reference: list[Se
         os.kill(server.children()["worker-0"], signal.SIGKILL)
 
     seen = streams.run(fault, at=0.3)
-    report("F16-death", round(streams.longest_gap, 2), 5)
+    report("F16-death-gap-s", round(streams.longest_gap, 2), 5, timed=True)
     assert outcomes(seen) == outcomes(reference)
     assert server.process.wait(10) == 0
 
