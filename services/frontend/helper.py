@@ -206,7 +206,8 @@ class _Life(asyncio.SubprocessProtocol):
         self._send()
 
     def _send(self) -> None:
-        while self._waiting and len(self.asked) < self._ahead:
+        # With a pipe that is closed, it has ended, and whoever waits is told so in a moment.
+        while self._waiting and len(self.asked) < self._ahead and not self._stdin.is_closing():
             question = self._waiting.popleft()
             if not question.answer.done():
                 self._stdin.write(question.frame)

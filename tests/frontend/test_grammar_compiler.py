@@ -14,12 +14,14 @@ from typing import Any
 
 import msgspec
 import pytest
+import uvloop
 from grammar_hostile import COSTLY, HOSTILE
 from grammar_schemas import ENDLESS, closed
 from grammar_walks import EOS, MODEL, PADDED
 
 from octavo.services.frontend.grammar_compiler import GrammarCompiler
 from octavo.services.frontend.grammar_helper import GrammarHelper
+from octavo.services.frontend.helper import HelperLost
 from octavo.shared.errors import InvalidRequest, Overloaded
 from octavo.shared.grammar.compiling import TOO_COMPLEX
 from octavo.shared.grammar.helper import HelperConfig, Verdict
@@ -53,7 +55,8 @@ def run(test: Test, config: HelperConfig = QUICK, **limits: Any) -> None:
             await compiler.close()
         assert helper.pid is None
 
-    asyncio.run(main())
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # as frontends have it
+        runner.run(main())
 
 
 async def refused(compiler: GrammarCompiler, spec: GrammarSpec) -> str:
@@ -359,6 +362,21 @@ def test_a_costly_grammar_holds_up_nobody() -> None:
         assert costly.pid is other.pid is None
 
     asyncio.run(main())
+
+
+def test_a_question_to_a_helper_that_is_ending() -> None:
+    """Its pipe is closed before its end is known."""
+
+    async def test(compiler: GrammarCompiler, helper: GrammarHelper) -> None:
+        await compiler.start()
+        life = helper.process._life
+        assert life is not None
+        life._stdin.close()
+        with pytest.raises(HelperLost):
+            await helper.ask(GOOD)
+        assert await compiler.check(GOOD, "field") == GOOD
+
+    run(test)
 
 
 @pytest.mark.slow
