@@ -43,7 +43,7 @@ SLOW = GrammarSpec("lark", HOSTILE["terminals that intersect"]["grammar"])
 Test = Callable[[GrammarCompiler, GrammarHelper], Awaitable[None]]
 
 
-def run(test: Test, config: HelperConfig = QUICK, **limits: Any) -> None:
+def run(test: Test, config: HelperConfig = QUICK, loop: Any = None, **limits: Any) -> None:
     """Run `test` beside one helper, which is gone afterwards."""
 
     async def main() -> None:
@@ -55,7 +55,7 @@ def run(test: Test, config: HelperConfig = QUICK, **limits: Any) -> None:
             await compiler.close()
         assert helper.pid is None
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # as frontends have it
+    with asyncio.Runner(loop_factory=loop) as runner:
         runner.run(main())
 
 
@@ -372,11 +372,12 @@ def test_a_question_to_a_helper_that_is_ending() -> None:
         life = helper.process._life
         assert life is not None
         life._stdin.close()
+        await asyncio.sleep(0)
         with pytest.raises(HelperLost):
             await helper.ask(GOOD)
         assert await compiler.check(GOOD, "field") == GOOD
 
-    run(test)
+    run(test, loop=uvloop.new_event_loop)  # as in frontends; asyncio's own only warns
 
 
 @pytest.mark.slow
