@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fault_streams import Seen, Streams
+from machine import slowness
 from octavo_server import Server, alive, wait_for
 
 COUNT = int(os.environ.get("OCTAVO_TEST_STREAMS", "16"))
@@ -159,25 +160,13 @@ def percentile(values: Sequence[float], share: float) -> float:
     return sorted(values)[min(int(len(values) * share), len(values) - 1)]
 
 
-LOOP_SECONDS = 0.0125
-"""What `_loop` takes on the slowest machine that figures of time are meant for."""
-
-
 def is_quiet() -> bool:
     """Whether nobody else keeps this machine busy, from outside it neither: else figures of time
     are not the server's."""
     before = _busy_and_all()
     time.sleep(0.5)
     busy, total = (now - then for now, then in zip(_busy_and_all(), before, strict=True))
-    return busy < 0.15 * total and max(_loop() for _ in range(10)) < LOOP_SECONDS
-
-
-def _loop() -> float:
-    """Seconds that Python takes for some arithmetic."""
-    began = time.perf_counter()
-    for _ in range(300_000):
-        began += 0.0
-    return time.perf_counter() - began
+    return busy < 0.15 * total and slowness() == 1
 
 
 def _busy_and_all() -> tuple[int, int]:

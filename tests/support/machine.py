@@ -1,0 +1,21 @@
+"""How fast this machine is now, which others outside of it may slow down several times."""
+
+from __future__ import annotations
+
+import time
+
+LOOP_SECONDS = 0.0125
+"""What `_loop` takes at most on a machine that figures of time are meant for."""
+
+
+def slowness() -> float:
+    """How many times slower it is than such a machine; at least 1."""
+    return max(1.0, max(_loop() for _ in range(10)) / LOOP_SECONDS)
+
+
+def _loop() -> float:
+    """Seconds that Python takes for some arithmetic."""
+    began = time.perf_counter()
+    for _ in range(300_000):
+        began += 0.0
+    return time.perf_counter() - began
