@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
+from machine import slowness
 from security import BOMB, CHAT, COMPLETIONS, KEYS, Target
 
 HI = [{"role": "user", "content": "Hi"}]
@@ -50,7 +51,7 @@ def test_cve_2025_61620_where_they_are_allowed_they_are_bounded(hostile: Target)
     for template in bombs:
         status, seconds = timed(hostile, chat_template=template)
         assert status == 400, template
-        assert seconds < LIMIT_SECONDS, template
+        assert seconds < LIMIT_SECONDS * slowness(), template
     assert timed(hostile, chat_template="{{ messages[0].content }}")[0] == 200
 
 
@@ -128,7 +129,7 @@ def test_cve_2026_115911_a_bomb_harms_no_stream(hostile: Target) -> None:
         alone = gaps(hostile)
         beside, answers = beside_a_bomb(hostile)
         assert {status for status, _ in answers} <= {400, 500}
-        assert max(seconds for _, seconds in answers) < LIMIT_SECONDS
+        assert max(seconds for _, seconds in answers) < LIMIT_SECONDS * slowness()
         ratios.append(p99(beside) / max(p99(alone), BASE_ITL))
         print(f"p99 ITL {p99(alone) * 1e3:.1f} ms, beside a bomb {p99(beside) * 1e3:.1f} ms")
         if ratios[-1] <= 1.2:
