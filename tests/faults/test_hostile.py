@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -44,6 +45,8 @@ def test_f24_bad_requests_beside_good_streams(
     unhurt: Server, reference: list[Seen], count: int
 ) -> None:
     server = unhurt
+    for number in range(2):  # of each grammar helper, which are up some seconds after the server
+        ask(server, "a", {}, structured_outputs={"regex": f"{number}+"})
     found: list[Verdict] = []
     over = threading.Event()
 
@@ -83,8 +86,8 @@ def test_f25_everybody_has_the_same_id(unhurt: Server) -> None:
     report("F25-others", others, 0, streams=64)
 
 
-def ask(server: Server, prompt: str, headers: dict[str, str]) -> str:
-    body = {"prompt": prompt, "max_tokens": 24, "temperature": 0, "ignore_eos": True}
+def ask(server: Server, prompt: str, headers: dict[str, str], **more: Any) -> str:
+    body = {"prompt": prompt, "max_tokens": 24, "temperature": 0, "ignore_eos": True, **more}
     answer = httpx.post(f"{server.url}/v1/completions", json=body, headers=headers, timeout=60)
     assert answer.headers.get("x-request-id", "") == headers.get("X-Request-Id", "")
     return str(answer.json()["choices"][0]["text"])
