@@ -11,12 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
-from fault_checks import TOKENS
+from fault_checks import COUNT, TOKENS
 from fault_streams import CONNECTIONS, Seen, Streams
 from octavo_server import Server
 
-KNOWN = 32
-"""Different requests."""
 DEADLINE = 60.0
 """Seconds that each request gives the server, which ends it then if it has not before."""
 GRACE = 15.0
@@ -119,11 +117,11 @@ class Load:
             elif drawn < self._bad + self._leaving:
                 await self._leave(client)
             else:
-                await self._ask(client, rng.randrange(KNOWN))
+                await self._ask(client, rng.randrange(COUNT))
 
     async def _ask(self, client: httpx.AsyncClient, number: int) -> None:
         began = time.monotonic()
-        streams = Streams(self._url, KNOWN, TOKENS)
+        streams = Streams(self._url, COUNT, TOKENS)
         await streams.one(client, number, deadline_ms=int(1000 * DEADLINE))
         seen = streams.seen[number]
         self.history.add(number, seen, began)
