@@ -7,7 +7,6 @@ probes fail, and its last counts can still be scraped.
 from __future__ import annotations
 
 import asyncio
-import signal
 import socket
 
 import uvloop
@@ -21,6 +20,7 @@ from octavo.services.frontend.duties import (
     inherited_listener,
     pulse,
     say_ready,
+    stop_signal,
 )
 from octavo.services.frontend.engine_client import EngineClient
 from octavo.services.frontend.server import Server, create_server
@@ -36,10 +36,7 @@ def main(child: Child) -> None:
 
 
 async def _run(child: Child, listener: socket.socket) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    stop = stop_signal()
     spoke = connect(child.config)
     engine = EngineClient(spoke, awake=AwakeClock())
     follow(child, engine)

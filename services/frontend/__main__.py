@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import socket
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from octavo.services.frontend.duties import (
     inherited_listener,
     pulse,
     say_ready,
+    stop_signal,
 )
 from octavo.services.frontend.engine_client import EngineClient
 from octavo.services.frontend.grammar_compiler import GrammarCompiler
@@ -50,10 +50,8 @@ def main(child: Child) -> None:
 
 
 async def _run(child: Child, listener: socket.socket, tokenizer: Tokenizer) -> None:
-    stop = asyncio.Event()
+    stop = stop_signal()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
     retire = asyncio.Event()
     loop.add_signal_handler(RETIRE, retire.set)
     spoke = connect(child.config)

@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import contextlib
 import os
+import signal
 import socket
 
 import msgspec
@@ -26,6 +27,15 @@ def inherited_listener() -> socket.socket:
     args, _ = parser.parse_known_args()
     os.set_inheritable(args.listen_fd, False)  # helpers have nothing to accept
     return socket.socket(fileno=args.listen_fd)
+
+
+def stop_signal() -> asyncio.Event:
+    """Set once a signal to stop has come."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return stop
 
 
 def connect(config: ProcessConfig) -> AsyncSpoke[ToScheduler, ToFrontend]:

@@ -6,7 +6,6 @@ import collections
 import os
 import signal
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -97,14 +96,6 @@ def test_nobody_is_started_once_the_port_is_given_up() -> None:
     world.now += 2 * INTERVAL
     world.recovery.handle([])
     assert world.group.starts["exporter-0"] == 1
-
-
-@pytest.fixture
-def serving(tmp_path: Path) -> Iterator[list[Served]]:
-    started: list[Served] = []
-    yield started
-    for served in started:
-        served.close()
 
 
 def queues(port: int) -> bool:

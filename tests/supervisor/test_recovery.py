@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -14,14 +13,6 @@ from house_supervisor import Served, alive, connects, wait_until
 from octavo.shared.process import ProcessState
 
 ALL = {"scheduler-0", "worker-0", "worker-1", "frontend-0", "frontend-1"}
-
-
-@pytest.fixture
-def serving(tmp_path: Path) -> Iterator[list[Served]]:
-    started: list[Served] = []
-    yield started
-    for served in started:
-        served.close()
 
 
 @pytest.fixture

@@ -9,20 +9,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from house_supervisor import Served, alive, connects, wait_until
-
-
-@pytest.fixture
-def serving(tmp_path: Path) -> Iterator[list[Served]]:
-    """Collects what a test starts, and ends it."""
-    started: list[Served] = []
-    yield started
-    for served in started:
-        served.close()
 
 
 def test_serves_when_all_are_ready_and_stops_in_order(
