@@ -7,7 +7,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 MAKEFLAGS += --no-builtin-rules
 .DEFAULT_GOAL := help
-.PHONY: help install serve test faults soak faults-gpu test-gpu check size docs lock dashboards bench bench-gpu links clean
+.PHONY: help install serve test units faults soak faults-gpu test-gpu check size docs lock dashboards bench bench-gpu links clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -38,8 +38,10 @@ $(VENV)/.installed: pyproject.toml
 serve: $(INSTALLED)  ## serve MODEL (default: the bundled demo), with ARGS
 	@exec env $(RUN) -m octavo.services.launch serve $(MODEL) $(ARGS)
 
-test: $(INSTALLED)  ## the tests that need no GPU
-	$(RUN) -m pytest $(ARGS)
+test: units faults  ## the tests that need no GPU
+
+units: $(INSTALLED)  ## those of them that do not mind company: two files at a time
+	$(RUN) -m pytest -n 2 --dist loadfile --ignore tests/faults $(ARGS)
 
 faults: $(INSTALLED)  ## kill, freeze and poison a server under streams (part of `make test`)
 	$(RUN) -m pytest -s tests/faults $(ARGS)

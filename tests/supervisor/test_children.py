@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -115,18 +117,24 @@ def test_the_directory_is_ours_alone_and_goes() -> None:
     assert not path.exists()
 
 
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(dir="/tmp") as path:
+        yield Path(path)
+
+
 def test_what_a_killed_server_left_goes_with_the_next(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    short_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    left = tmp_path / "octavo-left"
+    monkeypatch.setattr("tempfile.tempdir", str(short_path))
+    left = short_path / "octavo-left"
     left.mkdir()
     (left / "lock").touch()
-    others = tmp_path / "octavo-others"
+    others = short_path / "octavo-others"
     others.mkdir()
     with private_directory() as one, private_directory() as two:
-        assert {path.name for path in tmp_path.iterdir()} == {one.name, two.name, others.name}
-    assert list(tmp_path.iterdir()) == [others]
+        assert {path.name for path in short_path.iterdir()} == {one.name, two.name, others.name}
+    assert list(short_path.iterdir()) == [others]
 
 
 def test_the_directory_is_short_where_tmpdir_is_long(
