@@ -1,7 +1,8 @@
 """What schedulers and workers say to one another, as tagged unions (see `messages`):
 
     scheduler -> worker      ToWorker      Adopt | StepPlan | PrepareGrammar | DropGrammar | Stop
-    worker    -> scheduler   FromWorker    WorkerReady | GrammarReady | StepResult | StepFailed
+    worker    -> scheduler   FromWorker    WorkerReady | GrammarReady | RowsRefused | StepResult |
+                                           StepFailed
 
 A scheduler counts its steps and grammars from `first_number(epoch)`, so that no answer to the dead
 is taken for one to the living.
@@ -169,4 +170,12 @@ class GrammarReady(Message):
     failed: bool = False
 
 
-FromWorker: TypeAlias = WorkerReady | GrammarReady | StepResult | StepFailed
+class RowsRefused(Message):
+    """A rank without results could not take in the new rows of plan `step` in `slots` (int32[n]).
+    Said before it computes the plan: from the next one on, its part of these rows is wrong."""
+
+    step: int
+    slots: bytes
+
+
+FromWorker: TypeAlias = WorkerReady | GrammarReady | RowsRefused | StepResult | StepFailed

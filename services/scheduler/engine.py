@@ -25,7 +25,7 @@ from octavo.shared.messages import (
     ToFrontend,
     ToScheduler,
 )
-from octavo.shared.steps import GrammarReady, StepFailed, StepResult
+from octavo.shared.steps import GrammarReady, RowsRefused, StepFailed, StepResult
 from octavo.shared.transport import HubLike
 
 log = logging.getLogger(__name__)
@@ -139,6 +139,8 @@ class Engine:
                     outputs += self._scheduler.update(message)
                 case GrammarReady():
                     self._scheduler.on_grammar(message)
+                case RowsRefused():
+                    self._scheduler.drop_refused(message)
                 case StepFailed():
                     if self._scheduler.fail(message):
                         self._workers.step_failed()

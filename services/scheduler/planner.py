@@ -219,6 +219,7 @@ class Planner:
         if self._next_key_in(draft, request, hits) or not self._make_room(request, hits, draft):
             return False
         slot = life.admit(request, hits)
+        request.admitted_by = self._step + 1
         num_computed = len(hits) * self._limits.block_size
         num_tokens = min(draft.room, len(request.token_ids) - num_computed)
         draft.add_row(_new_row(request, num_computed), num_tokens)

@@ -62,6 +62,8 @@ class Request:
     """Leading blocks that the prefix cache has been told of, or gave."""
     cached_tokens: int | None = None
     """Prompt tokens reused at the first admission; None before it."""
+    admitted_by: int = 0
+    """Number of the plan that last gave it a slot."""
     num_preemptions: int = 0
     prompt_logprobs_end: int = 0
     """Prompt positions before this one have had their log-probabilities sent."""

@@ -27,12 +27,13 @@ from octavo.services.scheduler.snapshot import snapshot
 from octavo.services.scheduler.stall import Durations
 from octavo.services.scheduler.step import Flight
 from octavo.services.scheduler.update import Updater
-from octavo.shared.messages import EngineStats, FinishReason, Outputs, Submit
+from octavo.shared.messages import EngineStats, FinishReason, Outputs, Submit, unpack
 from octavo.shared.process import Trial
 from octavo.shared.steps import (
     DropGrammar,
     GrammarReady,
     PrepareGrammar,
+    RowsRefused,
     StepFailed,
     StepPlan,
     StepResult,
@@ -214,6 +215,15 @@ class Scheduler:
         self._metrics.own.add("failed_steps")
         self._metrics.own.add("replayed_requests", "step", len(accused))
         return True
+
+    def drop_refused(self, refused: RowsRefused) -> None:
+        """End what a rank could not take in, before ids come that it has spoilt."""
+        for slot in unpack(refused.slots).tolist():
+            request = self._life.running.get(slot)
+            if request is None or request.admitted_by != refused.step:
+                continue  # over already, or the word of workers that are no more
+            with self._life.boundary(request):
+                self._life.finish(request, "error", error="internal_error")
 
     def update(self, result: StepResult) -> list[tuple[bytes, Outputs]]:
         """Take in the oldest plan's result; returns what to tell each frontend.

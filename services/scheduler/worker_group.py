@@ -17,6 +17,7 @@ from octavo.shared.steps import (
     FromWorker,
     GrammarReady,
     PrepareGrammar,
+    RowsRefused,
     StepFailed,
     StepPlan,
     StepResult,
@@ -76,12 +77,12 @@ class WorkerGroup:
         else:
             self.lost()
 
-    def receive(self) -> StepResult | StepFailed | GrammarReady | Joined | None:
+    def receive(self) -> StepResult | StepFailed | RowsRefused | GrammarReady | Joined | None:
         """The next result, what all ranks have answered, or news of the group; None: nothing."""
         while (item := self._hub.receive()) is not None:
             message = item[1]
             match message:
-                case StepResult() | StepFailed():
+                case StepResult() | StepFailed() | RowsRefused():
                     return message
                 case GrammarReady():
                     if (ready := self._counted(message)) is not None:

@@ -2,8 +2,8 @@
 
 What is wrong with one (its parameters, its grammar) is its own request's error. The row is computed
 nevertheless, from its ids, so that batch, ranks and KV blocks are what the scheduler planned; only
-what it samples means nothing, and the result says that the row is broken. All ranks are given the
-same rows, and find the same ones broken.
+what it samples means nothing, and the result says that the row is broken. Ranks that have no result
+to say it with report it (`RowsRefused`): they mostly find the same rows broken, but need not.
 """
 
 from __future__ import annotations
@@ -22,11 +22,15 @@ from octavo.shared.steps import NewRow
 log = logging.getLogger(__name__)
 
 
-def admit_each(rows: Iterable[NewRow], admit: Callable[[NewRow], None], table: SlotTable) -> None:
-    """`admit` sets every field of a row's slot, those of `table` too, or raises.
+def admit_each(
+    rows: Iterable[NewRow], admit: Callable[[NewRow], None], table: SlotTable
+) -> list[int]:
+    """`admit` sets every field of a row's slot, those of `table` too, or raises; returns the slots
+    of the broken ones.
 
     Raises what is no row's fault: want of memory, and whatever meets a blank row too.
     """
+    broken = []
     for row in rows:
         try:
             admit(row)
@@ -36,6 +40,8 @@ def admit_each(rows: Iterable[NewRow], admit: Callable[[NewRow], None], table: S
             log.exception("the request in slot %d cannot be taken in", row.slot)
             admit(blank(row))
             table.broken[row.slot] = True
+            broken.append(row.slot)
+    return broken
 
 
 def blank(row: NewRow) -> NewRow:

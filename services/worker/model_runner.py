@@ -7,6 +7,7 @@ while this one runs.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -25,7 +26,8 @@ from octavo.services.worker.shared_prefixes import SharedPrefixes
 from octavo.services.worker.slots import Rows, SlotTable
 from octavo.shared.config import EngineConfig
 from octavo.shared.laps import Laps
-from octavo.shared.steps import NewRow, StepPlan
+from octavo.shared.messages import pack
+from octavo.shared.steps import NewRow, RowsRefused, StepPlan
 
 
 @dataclass(frozen=True)
@@ -52,12 +54,15 @@ class ModelRunner:
         vocab_size: int,
         device: torch.device,
         grammars: Grammars,
+        refused: Callable[[RowsRefused], None] | None = None,
     ) -> None:
+        """`refused` is told of broken rows, where no result tells of them."""
         slots, tokens = config.max_num_seqs or 1, config.max_num_batched_tokens or 1
         block_size, max_len = config.block_size or 16, config.max_model_len or 1
         self.model = model
         self.device = device
         self.grammars = grammars
+        self._refused = refused
         self.table = SlotTable(slots)
         max_tokens = max(slots, tokens)
         work = ops.make_work_lists(
@@ -96,7 +101,9 @@ class ModelRunner:
         """Enqueue one step."""
         started, self._laps = time.monotonic(), Laps()
         self.inputs.append_blocks(plan)
-        admit_each(plan.new_rows, self._admit, self.table)
+        broken = admit_each(plan.new_rows, self._admit, self.table)
+        if broken and self._refused is not None:
+            self._refused(RowsRefused(plan.step, pack(broken)))
         rows = self.table.resolve(plan)
         hidden = self.forward(rows)
         self._laps.end("forward")

@@ -96,12 +96,17 @@ def build_runner(child: Child, phases: Phases, counter: CompileCounter) -> tuple
         dtype,
         config.max_model_len or model_config.max_position_embeddings,
     )
-    grammars = _grammars(child, rank)
+    reporter = Reporter(child.config.path, rank)
+    helper = HelperConfig.of(config, child.config.model)
+    grammars = Grammars(helper, rank, reporter)
     runner: Runner
     if pooling is not None:
         runner = PoolingRunner(config, model, pooling, device, grammars)
     else:
-        runner = ModelRunner(config, model, child.config.model.vocab_size, device, grammars)
+        refused = reporter if rank else None  # rank 0's results say it
+        runner = ModelRunner(
+            config, model, child.config.model.vocab_size, device, grammars, refused
+        )
     filled = start_filling(child, model, model_config, device)
     num_blocks = _bind_cache(config, runner, spec, budget, device, filled)
     seconds = filled()
@@ -113,11 +118,6 @@ def build_runner(child: Child, phases: Phases, counter: CompileCounter) -> tuple
         runner.capture(child.progress)
         phases.end("graphs")
     return runner, num_blocks
-
-
-def _grammars(child: Child, rank: int) -> Grammars:
-    config = HelperConfig.of(child.config.server.engine, child.config.model)
-    return Grammars(config, rank, Reporter(child.config.path, rank))
 
 
 def start_filling(

@@ -136,13 +136,17 @@ def complete(server: Server, prompt: str) -> tuple[str, int]:
     return answer["choices"][0]["text"], answer["usage"]["prompt_tokens_details"]["cached_tokens"]
 
 
-def test_a_request_that_cannot_be_taken_in(faulty: Start, reference: list[Seen]) -> None:
-    server = faulty("admit", tracebacks=True)
+@pytest.mark.parametrize(("fault", "ranks", "beside"), [("admit", "1", 8), ("admit-1", "2", 2)])
+def test_a_request_that_cannot_be_taken_in(
+    faulty: Start, reference: list[Seen], fault: str, ranks: str, beside: int
+) -> None:
+    """By all ranks, or by one that has no say in results."""
+    server = faulty(fault, "-tp", ranks, tracebacks=True)
     curse = Curse(server)
-    seen = Streams(server.url, 8, TOKENS).run(curse, at=0.3)
+    seen = Streams(server.url, beside, TOKENS).run(curse, at=0.3)
     curse.join()
     assert (curse.status, curse.body["error"]["code"]) == (500, "internal_error"), curse.body
-    assert outcomes(seen) == outcomes(reference[:8])
+    assert outcomes(seen) == outcomes(reference[:beside])
     assert server.metric("octavo:failed_steps_total") == 0
     server.wait_idle()
 

@@ -11,8 +11,8 @@ from sched_harness import VOCAB, Harness, limits_of, request_id, submit_of
 
 from octavo.shared.grammar.spec import GrammarSpec
 from octavo.shared.keys import Quota
-from octavo.shared.messages import Until
-from octavo.shared.steps import StepFailed
+from octavo.shared.messages import Until, pack
+from octavo.shared.steps import RowsRefused, StepFailed
 
 BAD = 3
 GRAMMAR = GrammarSpec("regex", "a+")
@@ -129,3 +129,20 @@ def test_a_failure_of_a_step_that_nobody_awaits_is_passed_over() -> None:
         assert not harness.life.trials.active and not harness.life.trials.on_trial
     harness.drain()
     assert all(one.finished and not one.finished.error for one in harness.records.values())
+
+
+def test_what_one_rank_cannot_take_in_ends_alone() -> None:
+    """Before an id comes that it has spoilt. What is said of another plan's rows is passed over."""
+    harness = Harness(limits_of())
+    for number in range(3):
+        harness.submit(submit_of(number, [number, 1], max_tokens=9))
+    harness.dispatch()
+    first = harness.plans[0]
+    slots = pack([first.new_rows[1].slot])
+    harness.scheduler.drop_refused(RowsRefused(first.step + 1, slots))
+    assert len(harness.life.running) == 3
+    harness.scheduler.drop_refused(RowsRefused(first.step, slots))
+    harness.drain()
+    ends = [harness.record(number).finished for number in range(3)]
+    assert [end and end.error for end in ends] == [None, "internal_error", None]
+    assert not harness.record(1).token_ids

@@ -86,9 +86,9 @@ def test_every_rank_must_have_it() -> None:
     worker = FakeWorker(num_blocks=32, block_size=4, max_num_seqs=4, vocab=50)
     worker.grammars[1] = A
     workers.sent.clear()
-    workers.inbox.append((b"grammars-0", GrammarReady(rank=0, number=1)))
+    workers.inbox.append((b"reports-0", GrammarReady(rank=0, number=1)))
     engine.turn()
     assert not workers.sent
-    workers.inbox.append((b"grammars-1", GrammarReady(rank=1, number=1)))
+    workers.inbox.append((b"reports-1", GrammarReady(rank=1, number=1)))
     engine.turn()
     assert {type(message) for _, message in workers.sent} == {StepPlan}

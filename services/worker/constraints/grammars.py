@@ -23,7 +23,13 @@ from octavo.shared.grammar.helper import HelperConfig
 from octavo.shared.grammar.matcher import Matcher
 from octavo.shared.grammar.spec import GrammarSpec
 from octavo.shared.log import frames
-from octavo.shared.steps import DropGrammar, GrammarReady, PrepareGrammar, ToWorker
+from octavo.shared.steps import (
+    DropGrammar,
+    GrammarReady,
+    PrepareGrammar,
+    RowsRefused,
+    ToWorker,
+)
 from octavo.shared.text.tokenizer import Tokenizer
 from octavo.shared.transport import Spoke
 
@@ -84,14 +90,14 @@ class Grammars:
 
 
 class Reporter:
-    """Tells the scheduler that grammars are ready, on a socket of its own."""
+    """Tells the scheduler of grammars and rows, from any thread, on a socket of its own."""
 
     def __init__(self, directory: Path, rank: int) -> None:
-        self._spoke: Spoke[GrammarReady, object] = Spoke(
-            directory, WORKER_SOCKET, f"grammars-{rank}".encode(), ToWorker
+        self._spoke: Spoke[GrammarReady | RowsRefused, object] = Spoke(
+            directory, WORKER_SOCKET, f"reports-{rank}".encode(), ToWorker
         )
         self._lock = threading.Lock()
 
-    def __call__(self, ready: GrammarReady) -> None:
+    def __call__(self, report: GrammarReady | RowsRefused) -> None:
         with self._lock:
-            self._spoke.send(ready)
+            self._spoke.send(report)

@@ -3,12 +3,12 @@ its name, where PYTHONPATH names this folder. The product knows nothing of it.
 
 A request is `cursed` that asks for CURSED tokens. Faults: `die`, `raise`, `memory`: a step with a
 cursed row does so; `memory-1`: on rank 1 alone; `memory-once`: the tenth step; `admit`: a cursed
-row cannot be taken in; `illegal`: as `die`, but by a CUDA kernel that reads what it must not;
-`ballast`: while a cursed row is computed, all of the GPU's memory is taken but 32 MiB. `numbers`:
-requests that ask for as many tokens as POISONS has are spoilt there: in hidden states, in the keys
-or values of their first block, or in their logits, from that many steps on. `scheduler`: a
-scheduler that has planned a step with a cursed row dies. `warm-up`: the first step, which is that
-of the warm-up, goes on for a minute.
+row cannot be taken in; `admit-1`: by rank 1 alone; `illegal`: as `die`, but by a CUDA kernel that
+reads what it must not; `ballast`: while a cursed row is computed, all of the GPU's memory is taken
+but 32 MiB. `numbers`: requests that ask for as many tokens as POISONS has are spoilt there: in
+hidden states, in the keys or values of their first block, or in their logits, from that many steps
+on. `scheduler`: a scheduler that has planned a step with a cursed row dies. `warm-up`: the first
+step, which is that of the warm-up, goes on for a minute.
 `stuck`: once there is a file OCTAVO_TEST_STUCK, whoever removes it waits for its step for ever, as
 for a kernel that does not end. `any`: what a request is cursed with depends on how many tokens it
 asks for (CURSES).
@@ -132,7 +132,8 @@ class Curse:
             self._poisons[row.slot], self._steps[row.slot] = poison, 0
 
     def admit(self, sampler: Any, row: Any) -> None:
-        if FAULT == "admit" and row.sampling.max_tokens == CURSED:
+        fails = FAULT == "admit" or (FAULT == "admit-1" and on_rank(1))
+        if fails and row.sampling.max_tokens == CURSED:
             raise RuntimeError("injected")
         self._admit(sampler, row)
 
