@@ -157,7 +157,9 @@ SERVED = (
     ServedRoute("/tokenize", tokenize, "A text's token ids", POST, TokenizeRequest, Tokens),
     ServedRoute("/detokenize", detokenize, "Ids' text", POST, DetokenizeRequest, Detokenized),
     ServedRoute("/health", health, "Whether requests make progress"),
-    ServedRoute("/health/live", live, "Whether this process answers", response=State),
+    ServedRoute(
+        "/health/live", live, "Whether this process and its supervisor live", response=State
+    ),
     ServedRoute("/health/ready", ready, "As /health, with the state's name", response=State),
     ServedRoute("/ping", health, "The same", ("GET", "POST")),
     ServedRoute("/version", version, "The server's version", response=Version),

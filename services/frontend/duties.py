@@ -43,11 +43,16 @@ def connect(config: ProcessConfig) -> AsyncSpoke[ToScheduler, ToFrontend]:
 
 
 def follow(child: Child, engine: EngineClient) -> None:
-    """Keep `engine.told` as the supervisor tells it; until then the server starts."""
+    """Keep `engine.told` as the supervisor tells it; until then the server starts. A supervisor
+    that does not hang says something every second or two."""
     engine.told = Condition("starting")
     loop = asyncio.get_running_loop()
+    heard, patience = engine.awake(), child.config.server.hang_timeout
+    engine.supervised = lambda: engine.awake() - heard <= patience
 
     def note(line: bytes) -> None:
+        nonlocal heard
+        heard = engine.awake()
         condition = msgspec.json.decode(line.removeprefix(STATE), type=Condition)
         if condition.state == DRAINING:
             engine.closing = True

@@ -74,10 +74,10 @@ class EngineClient:
         dead_seconds: float = DEAD_SECONDS,
         awake: Callable[[], float] | None = None,
     ) -> None:
-        """`awake`: by which the engine's silence is measured, if not by `clock`."""
+        """`awake`: by which others' silence is measured, if not by `clock`."""
         self._spoke = spoke
         self._clock = clock
-        self._awake = awake or clock
+        self.awake = awake or clock
         self._dead_seconds = dead_seconds
         self._epoch: int | None = None
         self._live: dict[bytes, Stream] = {}
@@ -94,6 +94,8 @@ class EngineClient:
         self.closing = self._closed = False
         self.told = Condition("ready")
         """What the supervisor says of scheduler and workers."""
+        self.supervised: Callable[[], bool] = lambda: True
+        """Whether the supervisor gives signs of life."""
 
     @property
     def open(self) -> bool:
@@ -292,7 +294,7 @@ class EngineClient:
 
     def _note(self, stats: EngineStats) -> None:
         self.stats = stats
-        self._last_seen = self._awake()
+        self._last_seen = self.awake()
         if self._epoch is not None and stats.epoch != self._epoch:
             self.http.start_over()
             self._resubmit()
@@ -353,7 +355,7 @@ class EngineClient:
         self.flush()
 
     def _silence(self) -> float:
-        return float("inf") if self._last_seen is None else self._awake() - self._last_seen
+        return float("inf") if self._last_seen is None else self.awake() - self._last_seen
 
     def _post(self, sending: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(sending)

@@ -35,7 +35,7 @@ class Announcer:
         self._clock = clock
         self._status = Condition("")
         self._due: dict[str, float] = {}
-        self._told: dict[ChildProcess, Condition] = {}
+        self._told: dict[ChildProcess, str] = {}
         self.ready_line = ""
         self.draining = False
 
@@ -71,15 +71,14 @@ class Announcer:
         return f"degraded: {names or 'workers'} {self._progress.line_of(missing) or 'starting'}"
 
     def tell_children(self) -> None:
-        """Those who answer clients and do not know it yet, what concerns these."""
+        """Those who answer clients: of another state at once, and every second or two anyhow, for
+        it is our sign of life too."""
         news = {child: self._for(child) for role in HTTP for child in self._group.of(role)}
-        self._told = {child: self._told.get(child, Condition("")) for child in news}
-        unaware = [child for child, known in self._told.items() if known != news[child]]
-        urgent = any(self._told[child].state != news[child].state for child in unaware)
-        if unaware and (urgent or self._is_due("children")):
-            for child in unaware:
-                child.tell(told(news[child]))
-                self._told[child] = news[child]
+        due = self._is_due("children")
+        for child, condition in news.items():
+            if due or self._told.get(child) != condition.state:
+                child.tell(told(condition))
+        self._told = {child: condition.state for child, condition in news.items()}
 
     def _for(self, child: ChildProcess) -> Condition:
         """What it answers for: a frontend for scheduler and workers, also while it drains; the

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from fault_checks import FLAGS, TOKENS, Footprint, report
+from fault_checks import FLAGS, TOKENS, Footprint, report, wrong
 from fault_streams import Seen, Streams
 from octavo_server import Server, wait_for
 
@@ -59,7 +59,7 @@ PATHS = ("/health/ready", "/health/live")
 
 def test_f28_health_turns_with_progress(start: Start) -> None:
     """Long before a process that hangs is killed."""
-    server = start("--hang-timeout", "8")
+    server = start("--hang-timeout", "6")
     for victim in ("worker-0", "scheduler-0"):
         for number in (signal.SIGKILL, signal.SIGSTOP):
             check_turns(server, victim, number)
@@ -81,6 +81,22 @@ def check_turns(server: Server, victim: str, number: signal.Signals) -> None:
     report(f"F28-{victim}-{number.name}-s", round(late, 2), LIMIT + SLACK, streams=8, timed=True)
     assert sampler.samples[-1][1] == 200
     assert {live for _, _, live in sampler.samples} == {200}
+
+
+def test_only_a_supervisor_that_hangs_is_not_alive(start: Start, reference: list[Seen]) -> None:
+    """What it does not look after goes on."""
+    server = start("--hang-timeout", "3")
+
+    def is_live() -> bool:
+        return server.request("GET", "/health/live")[0] == 200
+
+    os.kill(server.process.pid, signal.SIGSTOP)
+    wait_for(lambda: not is_live(), 2 * LIMIT + SLACK)
+    assert json.loads(server.request("GET", "/health/live")[1])["error"]["message"]
+    seen = Streams(server.url, 2, TOKENS).run()
+    os.kill(server.process.pid, signal.SIGCONT)
+    report("hung-supervisor-wrong", wrong(seen, reference), 0, streams=2)
+    wait_for(is_live, LIMIT)
 
 
 def test_what_a_load_balancer_sees_of_a_start() -> None:

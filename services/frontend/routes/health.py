@@ -18,6 +18,7 @@ REASONS = {
     "loading": "The model is being loaded.",
     "warming": "The model is being warmed up.",
 }
+HUNG = "The supervisor gives no sign of life."
 
 
 async def health(request: Request) -> Response:
@@ -33,8 +34,9 @@ async def ready(request: Request) -> Response:
 
 
 async def live(request: Request) -> Response:
-    """200 as long as this process can answer; what a restart would not mend is not looked at."""
-    return json_response(state_of(engine_of(request)))
+    """200 as long as this process can answer and its supervisor lives, who mends all else."""
+    engine = engine_of(request)
+    return json_response(state_of(engine)) if engine.supervised() else not_ready(engine, HUNG)
 
 
 def engine_of(request: Request) -> EngineClient:
@@ -47,10 +49,10 @@ def state_of(engine: EngineClient) -> State:
     return State(state=engine.state, progress=engine.told.progress or UNSET)
 
 
-def not_ready(engine: EngineClient) -> Response:
+def not_ready(engine: EngineClient, reason: str = "") -> Response:
     """503 with the state, and the same as an error, for clients that read that."""
     state = engine.state
-    error = EngineDead(REASONS.get(state) or engine.trouble, code=state)
+    error = EngineDead(reason or REASONS.get(state) or engine.trouble, code=state)
     told = state_of(engine)
     body = NotReady(state=told.state, progress=told.progress, error=error_body(error).error)
     response = json_response(body, error.status)
