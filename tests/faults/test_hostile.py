@@ -3,24 +3,24 @@ that are everybody's."""
 
 from __future__ import annotations
 
-import asyncio
+import itertools
 import json
 import socket
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from bad_requests import all_bad
 from fault_checks import COUNT, TOKENS, outcomes, percentile, report, wrong
 from fault_garbage import flood
 from fault_streams import Seen, Streams
-from fuzz_client import Verdict, send
-from fuzz_requests import Fuzzer, FuzzRequest, RawRequest
+from floods import bad_flood, elsewhere
 from octavo_server import Server
+
+RATE = 40.0
+"""Bad requests a second: as many as two cores have room for beside the streams and their client."""
 
 
 def test_f22_garbage_on_the_internal_sockets(
@@ -31,15 +31,6 @@ def test_f22_garbage_on_the_internal_sockets(
     report("F22-wrong", wrong(seen, reference), 0)
 
 
-def bad_requests(count: int) -> Iterator[FuzzRequest]:
-    """`count` of them: those of the rows, each time anew, and generated ones of every kind."""
-    fuzzer, rows = Fuzzer(7), list(all_bad())
-    for number in range(count):
-        given = rows[number // 2 % len(rows)]
-        raw = RawRequest(number, "POST", "raw", given)
-        yield raw if number % 2 else fuzzer.request(number)
-
-
 @pytest.mark.parametrize("count", [500, pytest.param(2500, marks=pytest.mark.slow)])
 def test_f24_bad_requests_beside_good_streams(
     unhurt: Server, reference: list[Seen], count: int
@@ -47,28 +38,29 @@ def test_f24_bad_requests_beside_good_streams(
     server = unhurt
     for number in range(2):  # of each grammar helper, which are up some seconds after the server
         ask(server, "a", {}, structured_outputs={"regex": f"{number}+"})
-    found: list[Verdict] = []
-    over = threading.Event()
+    alone = good_itls(server, reference, lambda rounds: rounds == 3)
+    with elsewhere() as pool:
+        flooding = pool.submit(bad_flood, server.port, count, RATE)
+        beside = good_itls(server, reference, lambda rounds: flooding.done())
+    verdict = flooding.result()
+    assert verdict.faults == [] and len(verdict.refusals) > count // 3
+    report("F24-bad-requests-taken", count - sum(verdict.statuses.values()), 0, seed=7, streams=16)
+    p99 = round(1e3 * percentile(verdict.refusals, 0.99))
+    report("F24-refusal-p99-ms", p99, 100, streams=16, timed=True)
+    ratio = round(percentile(beside, 0.99) / percentile(alone, 0.99), 2)
+    report("F24-good-p99-itl", ratio, 1.2, streams=16, timed=True)
 
-    def bad() -> None:
-        found.append(asyncio.run(send(server.port, bad_requests(count), concurrency=8)))
-        over.set()
 
-    thread = threading.Thread(target=bad)
-    thread.start()
-    rounds = 0
-    while not over.is_set() or not rounds:
+def good_itls(server: Server, reference: list[Seen], enough: Callable[[int], bool]) -> list[float]:
+    """Seconds between the tokens of 16 streams at a time, which have what they should."""
+    gaps: list[float] = []
+    for rounds in itertools.count(1):
         seen = Streams(server.url, 16, TOKENS).run()
         assert outcomes(seen) == outcomes(reference[:16])
-        rounds += 1
-    thread.join()
-    assert outcomes(seen) == outcomes(reference[:16])
-    [verdict] = found
-    assert verdict.faults == []
-    report("F24-bad-requests-taken", count - sum(verdict.statuses.values()), 0, seed=7, streams=16)
-    p50, p99 = (round(1e3 * percentile(verdict.refusals, share)) for share in (0.5, 0.99))
-    report("F24-refusal-p99-ms", p99, 100, streams=rounds * 16, timed=True)
-    assert p50 <= p99 and len(verdict.refusals) > count // 3
+        gaps += [gap for one in seen for gap in one.gaps[1:]]
+        if enough(rounds):
+            break
+    return gaps
 
 
 def test_f25_everybody_has_the_same_id(unhurt: Server) -> None:

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
-import json
-import os
-import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from collections.abc import Callable
+from concurrent.futures import Executor
 
 import pytest
 from fault_checks import TOKENS, percentile, report
-from fault_streams import Streams, body_of
+from fault_streams import Streams
+from floods import at_rate, elsewhere, of_clients
 from octavo_server import Server
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(0)]
 Start = Callable[..., Server]
 IDLE, HALF_HEADERS, HALF_BODIES = 500, 500, 200
-WHOLE = {"stream": False, "stream_options": None}
 HEAD = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\n"
 HALF = b'Content-Length: 100\r\n\r\n{"prompt": '
 ANSWERED = b"GET /health HTTP/1.1\r\nHost: x\r\n" + HALF
@@ -97,82 +92,18 @@ def test_f14_slowloris(start: Start) -> None:
 
 SLOTS, AT_ONCE = 16, 32
 """Requests that run, and those that are taken in."""
-REQUESTS = [
-    b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s"
-    % (len(body), body)
-    for body in (json.dumps(body_of(number, TOKENS) | WHOLE).encode() for number in range(32))
-]
 
 
-class Load:
-    """Requests that cost their client next to nothing: it shares the machine with the server."""
-
-    def __init__(self, server: Server) -> None:
-        self._port = server.port
-        self.accepted: list[float] = []
-        """Seconds that answers took."""
-        self.refused: list[float] = []
-        self.odd: list[bytes] = []
-        self.retry_after: list[int] = []
-        self.over = 0.0
-        """When the last was sent."""
-
-    async def at_rate(self, rate: float, seconds: float) -> None:
-        """Whatever becomes of them."""
-        began, tasks = time.monotonic(), []
-        for number in range(int(rate * seconds)):
-            await asyncio.sleep(max(0.0, began + number / rate - time.monotonic()))
-            tasks.append(asyncio.create_task(self._one(number)))
-        self.over = time.monotonic()
-        await asyncio.gather(*tasks)
-
-    async def of_clients(self, clients: int, seconds: float) -> None:
-        """Each with one after another."""
-        until = time.monotonic() + seconds
-
-        async def client(number: int) -> None:
-            while time.monotonic() < until:
-                await self._one(number)
-
-        await asyncio.gather(*(client(number) for number in range(clients)))
-
-    async def _one(self, number: int) -> None:
-        began = time.monotonic()
-        reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
-        writer.write(REQUESTS[number % len(REQUESTS)])
-        answer = await reader.read()
-        took = time.monotonic() - began
-        writer.close()
-        match answer[9:12]:
-            case b"200":
-                self.accepted.append(took)
-            case b"503":
-                self.refused.append(took)
-                found = re.search(rb"\r\nretry-after: (\d+)\r\n", answer)
-                self.retry_after.append(int(found[1]) if found else 0)
-            case _:
-                self.odd.append(answer)
-
-
-def beside(load: Coroutine[Any, Any, None]) -> None:
-    """Run it with the processor time that the server leaves, as if it came from elsewhere."""
-
-    def run() -> None:
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
-        asyncio.run(load)
-
-    with ThreadPoolExecutor(1) as pool:
-        pool.submit(run).result()
-
-
-def capacity_of(server: Server) -> float:
+def capacity_of(server: Server, pool: Executor) -> float:
     """Requests a second that it serves when it always has some."""
-    load = Load(server)
-    beside(load.of_clients(AT_ONCE, 3))
-    load.accepted.clear()
-    began = time.monotonic()
-    beside(load.of_clients(AT_ONCE, 15))
-    return len(load.accepted) / (time.monotonic() - began)
+
+    def serve(seconds: float) -> float:
+        began = time.monotonic()
+        answers = pool.submit(of_clients, server.port, TOKENS, AT_ONCE, seconds).result()
+        return len(answers.accepted) / (time.monotonic() - began)
+
+    serve(3)
+    return serve(15)
 
 
 def test_f15_ten_times_too_many(start: Start) -> None:
@@ -180,11 +111,11 @@ def test_f15_ten_times_too_many(start: Start) -> None:
     the server is as it was soon after."""
     server = start("--max-num-seqs", str(SLOTS), "--max-queued-requests", str(AT_ONCE))
     usual = percentile(ttfts(server, 10), 0.5)
-    capacity = capacity_of(server)
-    load = Load(server)
-    began = time.monotonic()
-    beside(load.at_rate(10 * capacity, 60))
-    goodput = len(load.accepted) / (time.monotonic() - began) / capacity
+    with elsewhere() as pool:
+        capacity = capacity_of(server, pool)
+        began = time.monotonic()
+        load = pool.submit(at_rate, server.port, TOKENS, 10 * capacity, 60).result()
+        goodput = len(load.accepted) / (time.monotonic() - began) / capacity
     while percentile(ttfts(server, 1), 0.5) > 1.5 * usual:
         assert time.monotonic() < load.over + 60
     after = time.monotonic() - load.over

@@ -34,6 +34,11 @@ class Verdict:
             body = request.body[:600].decode("utf-8", "replace")
             self.faults.append(f"#{request.number} {request.path}: {fault}\n    {body}")
 
+    def add(self, other: Verdict) -> None:
+        self.statuses += other.statuses
+        self.faults += other.faults
+        self.refusals += other.refusals
+
 
 async def fuzz(port: int, fuzzer: Fuzzer, numbers: range, concurrency: int = 24) -> Verdict:
     """Send these requests, `concurrency` at a time."""
