@@ -15,6 +15,7 @@ import msgspec
 from llguidance import LLTokenizer
 
 from octavo.services.grammar.endings import can_end
+from octavo.services.grammar.rehearsal import rehearse
 from octavo.shared import helper
 from octavo.shared.errors import ConfigError
 from octavo.shared.grammar.compiling import (
@@ -65,9 +66,10 @@ def serve() -> None:
 def judge(spec: GrammarSpec, known: LLTokenizer) -> Verdict:
     try:
         checked = translate(spec)
-        compile_grammar(checked, known)
+        core = compile_grammar(checked, known)
         if checked.kind == "json_schema" and not can_end(msgspec.json.decode(checked.text)):
             raise GrammarError(NO_TEXT)
+        rehearse(core, known.vocab_size)
     except GrammarError as error:
         return Verdict(error=str(error))
     except MemoryError:

@@ -38,7 +38,7 @@ def test_f24_bad_requests_beside_good_streams(
     server = unhurt
     for number in range(2):  # of each grammar helper, which are up some seconds after the server
         ask(server, "a", {}, structured_outputs={"regex": f"{number}+"})
-    alone = good_itls(server, reference, lambda rounds: rounds == 3)
+    alone = good_itls(server, reference, lambda rounds: rounds >= count // 100)
     with elsewhere() as pool:
         flooding = pool.submit(bad_flood, server.port, count, RATE)
         beside = good_itls(server, reference, lambda rounds: flooding.done())

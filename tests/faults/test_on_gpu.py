@@ -148,12 +148,16 @@ def test_f11_rows_without_numbers(start: Start) -> None:
 
 @pytest.mark.multigpu
 @pytest.mark.skipif(num_gpus() < 2, reason="needs two GPUs")
-def test_f9_one_rank_out_of_memory(start: Start) -> None:
-    server = start("-tp", "2", fault="memory-1")
+@pytest.mark.parametrize(
+    ("fault", "expected"),
+    [("memory-1", (503, "out_of_memory")), ("admit-1", (500, "internal_error"))],
+)
+def test_f9_what_fails_on_one_rank(start: Start, fault: str, expected: tuple[int, str]) -> None:
+    server = start("-tp", "2", fault=fault)
     answers: list[tuple[int, Any]] = []
     run(server, lambda: answers.append(ask(server, 47)))
     ((status, answer),) = answers
-    assert (status, answer["error"]["code"]) == (503, "out_of_memory")
+    assert (status, answer["error"]["code"]) == expected
     server.wait_idle(60)
 
 

@@ -7,12 +7,11 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Executor
 
 import pytest
 from fault_checks import TOKENS, percentile, report
 from fault_streams import Streams
-from floods import at_rate, elsewhere, of_clients
+from floods import Answers, at_rate, elsewhere
 from octavo_server import Server
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(0)]
@@ -92,18 +91,10 @@ def test_f14_slowloris(start: Start) -> None:
 
 SLOTS, AT_ONCE = 16, 32
 """Requests that run, and those that are taken in."""
-
-
-def capacity_of(server: Server, pool: Executor) -> float:
-    """Requests a second that it serves when it always has some."""
-
-    def serve(seconds: float) -> float:
-        began = time.monotonic()
-        answers = pool.submit(of_clients, server.port, TOKENS, AT_ONCE, seconds).result()
-        return len(answers.accepted) / (time.monotonic() - began)
-
-    serve(3)
-    return serve(15)
+WARM_UP = 5.0
+"""Seconds."""
+ENOUGH = 50.0
+"""Requests a second: more than any machine serves."""
 
 
 def test_f15_ten_times_too_many(start: Start) -> None:
@@ -112,10 +103,14 @@ def test_f15_ten_times_too_many(start: Start) -> None:
     server = start("--max-num-seqs", str(SLOTS), "--max-queued-requests", str(AT_ONCE))
     usual = percentile(ttfts(server, 10), 0.5)
     with elsewhere() as pool:
-        capacity = capacity_of(server, pool)
-        began = time.monotonic()
-        load = pool.submit(at_rate, server.port, TOKENS, 10 * capacity, 60).result()
-        goodput = len(load.accepted) / (time.monotonic() - began) / capacity
+
+        def serve(rate: float, seconds: float) -> Answers:
+            return pool.submit(at_rate, server.port, TOKENS, rate, seconds).result()
+
+        estimate = serve(ENOUGH, 10).per_second(WARM_UP)
+        capacity = serve(2 * estimate, 20).per_second(WARM_UP)
+        load = serve(10 * capacity, 60)
+    goodput = load.per_second(WARM_UP) / capacity
     while percentile(ttfts(server, 1), 0.5) > 1.5 * usual:
         assert time.monotonic() < load.over + 60
     after = time.monotonic() - load.over

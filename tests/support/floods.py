@@ -76,9 +76,11 @@ def _bad_requests(count: int) -> Iterator[FuzzRequest]:
 @dataclass
 class Answers:
     """`accepted`, `refused`: seconds that they took. `retry_after`: what the refused were told.
-    `over`: when the last request was sent, by time.monotonic()."""
+    By time.monotonic(): `served`, when each of the accepted was answered, and `over`, when the last
+    request was sent."""
 
     accepted: list[float] = field(default_factory=list)
+    served: list[float] = field(default_factory=list)
     refused: list[float] = field(default_factory=list)
     retry_after: list[int] = field(default_factory=list)
     odd: list[bytes] = field(default_factory=list)
@@ -88,12 +90,18 @@ class Answers:
         match answer[9:12]:
             case b"200":
                 self.accepted.append(seconds)
+                self.served.append(time.monotonic())
             case b"503":
                 self.refused.append(seconds)
                 found = re.search(rb"\r\nretry-after: (\d+)\r\n", answer)
                 self.retry_after.append(int(found[1]) if found else 0)
             case _:
                 self.odd.append(answer)
+
+    def per_second(self, warm_up: float) -> float:
+        """How many were served, from `warm_up` seconds after the first until the last was sent."""
+        began = self.served[0] + warm_up
+        return sum(began < at <= self.over for at in self.served) / (self.over - began)
 
 
 def at_rate(port: int, max_tokens: int, rate: float, seconds: float) -> Answers:
@@ -106,22 +114,6 @@ def at_rate(port: int, max_tokens: int, rate: float, seconds: float) -> Answers:
             sending.add(asyncio.create_task(_ask(port, requests[number % len(requests)], answers)))
         answers.over = time.monotonic()
         await asyncio.gather(*sending)
-
-    asyncio.run(run())
-    return answers
-
-
-def of_clients(port: int, max_tokens: int, clients: int, seconds: float) -> Answers:
-    """The same, of clients that each send one after another."""
-    requests, answers = _requests(max_tokens), Answers()
-
-    async def client(request: bytes, until: float) -> None:
-        while time.monotonic() < until:
-            await _ask(port, request, answers)
-
-    async def run() -> None:
-        until = time.monotonic() + seconds
-        await asyncio.gather(*(client(request, until) for request in requests[:clients]))
 
     asyncio.run(run())
     return answers
