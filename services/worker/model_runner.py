@@ -18,6 +18,7 @@ from octavo.services.worker.admission import admit_each
 from octavo.services.worker.batch_shape import BatchShape
 from octavo.services.worker.causal_lm import CausalLM, KVPair
 from octavo.services.worker.constraints.grammars import Grammars
+from octavo.services.worker.constraints.patience import Patience
 from octavo.services.worker.cuda_graphs import Progress, StepGraphs
 from octavo.services.worker.inputs import StepInputs
 from octavo.services.worker.pooling.vectors import Pooled
@@ -56,7 +57,7 @@ class ModelRunner:
         grammars: Grammars,
         refused: Callable[[RowsRefused], None] | None = None,
     ) -> None:
-        """`refused` is told of broken rows, where no result tells of them."""
+        """`refused` is told of broken rows, on ranks whose results do not count."""
         slots, tokens = config.max_num_seqs or 1, config.max_num_batched_tokens or 1
         block_size, max_len = config.block_size or 16, config.max_model_len or 1
         self.model = model
@@ -77,7 +78,14 @@ class ModelRunner:
         self.inputs = StepInputs(
             slots, max_tokens, -(-max_len // block_size), block_size, work, device
         )
-        self.sampler = Sampler(model, self.table, self.inputs, vocab_size, grammars.matcher)
+        self.sampler = Sampler(
+            model,
+            self.table,
+            self.inputs,
+            vocab_size,
+            grammars.matcher,
+            Patience(ends=refused is None),
+        )
         self.graphs: StepGraphs | None = None
         self.prefixes: SharedPrefixes | None = None
         if device.type == "cuda" and not model.has_window and not config.deterministic:

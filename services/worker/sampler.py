@@ -16,6 +16,7 @@ from octavo.kernels import invariance, ops
 from octavo.services.worker.causal_lm import CausalLM
 from octavo.services.worker.constraints.constraint import MatcherOf
 from octavo.services.worker.constraints.constraints import Constraints
+from octavo.services.worker.constraints.patience import Patience
 from octavo.services.worker.inputs import StepInputs
 from octavo.services.worker.slots import Bias, Rows, SlotTable
 from octavo.services.worker.staging import to_device
@@ -70,6 +71,7 @@ class Sampler:
         inputs: StepInputs,
         vocab_size: int,
         matcher_of: MatcherOf,
+        patience: Patience,
     ) -> None:
         self.model = model
         self.table = table
@@ -77,7 +79,7 @@ class Sampler:
         self.device = inputs.last_token.device
         max_slots = len(table.known)
         self.counts = torch.zeros(max_slots, vocab_size, dtype=torch.int32, device=self.device)
-        self.constraints = Constraints(max_slots, vocab_size, self.device, matcher_of)
+        self.constraints = Constraints(max_slots, vocab_size, self.device, matcher_of, patience)
 
     def admit(self, row: NewRow) -> None:
         """Take in what a penalized or constrained request has said so far.

@@ -210,3 +210,16 @@ def test_a_constraint_that_raises_is_its_request_s_own(
     assert [answer.error for answer in mixed] == ["constraint_error", None, None]
     assert mixed[0].token_ids == alone[0].token_ids[: len(mixed[0].token_ids)]
     assert [answer.token_ids for answer in mixed[1:]] == [one.token_ids for one in alone[1:]]
+
+
+def test_who_holds_up_the_batch_at_each_token_is_ended(make: Make) -> None:
+    """Should the grammar helper not have seen it coming."""
+    costly = params(grammar=GrammarSpec("regex", "a{100000}"), max_tokens=200)
+    others = [params(grammar=json_spec()), params(max_tokens=60)]
+    alone = make().generate(PROMPTS[1:3], others)
+    harness = make()
+    ended, *mixed = harness.generate(PROMPTS[:3], [costly, *others])
+    assert (ended.reason, ended.error) == ("error", "constraint_error")
+    assert 8 <= len(ended.token_ids) < 100
+    assert [one.token_ids for one in mixed] == [one.token_ids for one in alone]
+    assert not harness.generate(PROMPTS[:1], [params(grammar=json_spec())])[0].error

@@ -33,6 +33,8 @@ class Constraint:
     ) -> None:
         self.min_len = min_len
         self._broken = False
+        self.num_long = 0
+        """As `patience` counts."""
         self._grammar = None if params.grammar is None else matcher_of(params.grammar)
         self._reasoning = Reasoning(
             params.reasoning_begin_ids, params.reasoning_end_ids, params.thinking_token_budget
@@ -73,6 +75,10 @@ class Constraint:
         except Exception:
             log.exception("a constraint failed")
             self._broken = True
+
+    def give_up(self, why: str) -> None:
+        log.warning("a constraint is given up: %s", why)
+        self._broken = True
 
     def leaves_any(self, mask: Masks, length: int) -> bool:
         """`narrow`, inside the boundary."""

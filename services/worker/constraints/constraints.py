@@ -18,9 +18,10 @@ import torch
 
 from octavo.kernels import ops
 from octavo.services.worker.constraints.constraint import Constraint, MatcherOf
+from octavo.services.worker.constraints.patience import Patience
 from octavo.services.worker.slots import Rows
 from octavo.services.worker.staging import to_device
-from octavo.shared.grammar.matcher import MaskBatch, Matcher, mask_words
+from octavo.shared.grammar.matcher import MaskBatch, mask_words
 from octavo.shared.messages import unpack
 from octavo.shared.steps import NewRow
 
@@ -45,11 +46,17 @@ class Constraints:
     """By slot. `matcher_of` gives a matcher at its start, without waiting."""
 
     def __init__(
-        self, max_slots: int, vocab_size: int, device: torch.device, matcher_of: MatcherOf
+        self,
+        max_slots: int,
+        vocab_size: int,
+        device: torch.device,
+        matcher_of: MatcherOf,
+        patience: Patience,
     ) -> None:
         self._vocab_size = vocab_size
         self._device = device
         self._matcher_of = matcher_of
+        self._patience = patience
         self._of: list[Constraint | None] = [None] * max_slots
         self._active = np.zeros(max_slots, np.bool_)
         self._batch: MaskBatch | None = None
@@ -127,7 +134,7 @@ class Constraints:
             self._uploaded.synchronize()
         masks = batch.masks[: len(constraints)]
         masks.fill(-1)
-        batch.fill(_matchers(constraints))
+        self._patience.fill(batch, constraints)
         alive = [
             constraint.leaves_any(mask, int(length))
             for constraint, mask, length in zip(constraints, masks, lengths, strict=True)
@@ -151,11 +158,6 @@ class Constraints:
             threads = max(1, min(MAX_THREADS, (os.cpu_count() or 1) - OTHER_THREADS))
             self._batch = MaskBatch(room, self._vocab_size, threads, self._buffer.numpy())
         return self._batch
-
-
-def _matchers(constraints: Sequence[Constraint]) -> list[tuple[int, Matcher]]:
-    pairs = ((row, constraint.matcher) for row, constraint in enumerate(constraints))
-    return [(row, matcher) for row, matcher in pairs if matcher is not None]
 
 
 def _recorded() -> torch.cuda.Event:
