@@ -38,7 +38,12 @@ $(VENV)/.installed: pyproject.toml
 serve: $(INSTALLED)  ## serve MODEL (default: the bundled demo), with ARGS
 	@exec env $(RUN) -m octavo.services.launch serve $(MODEL) $(ARGS)
 
-test: units faults  ## the tests that need no GPU
+ifeq ($(ARGS),)
+test: units faults  ## the tests that need no GPU (with ARGS: those, one after another)
+else
+test: $(INSTALLED)
+	$(RUN) -m pytest $(ARGS)
+endif
 
 units: $(INSTALLED)  ## those of them that do not mind company: two files at a time
 	$(RUN) -m pytest -n 2 --dist loadfile --ignore tests/faults $(ARGS)

@@ -32,8 +32,8 @@ from octavo.shared.parent import die_with_parent
 ENGINE_GONE = signal.SIGUSR1
 """Supervisor to frontend, before SIGTERM: nobody will answer the requests in flight."""
 STATE = b"state "
-"""Supervisor to frontend and exporter, at first and whenever it has changed; followed by JSON: a
-Condition."""
+"""Supervisor to frontend and exporter, whenever it has changed and every second or two: its sign of
+life. Followed by JSON: a Condition."""
 DRAINING = "draining"
 LOST_WORKERS = b"lost workers"
 LOST_FRONTEND = b"lost "

@@ -172,7 +172,7 @@ class GrammarReady(Message):
 
 class RowsRefused(Message):
     """A rank without results could not take in the new rows of plan `step` in `slots` (int32[n]).
-    Said before it computes the plan: from the next one on, its part of these rows is wrong."""
+    Said before it computes the plan: what it samples for these rows is wrong, and all behind it."""
 
     step: int
     slots: bytes

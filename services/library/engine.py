@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import msgspec
 import zmq
 
 from octavo.services.supervisor.children import Command, Spawner, python_module
@@ -49,7 +50,8 @@ class Engine:
 
             self._group = Group(Spawner(environ, command, popen))
             cleanup.callback(self._group.close)
-            self._group.start_engine(Plan(directory, server, model, log_level))
+            alone = msgspec.structs.replace(server, frontends=0)
+            self._group.start_engine(Plan(directory, alone, model, log_level))
             progress = Progress()
             with contextlib.closing(progress):
                 self.facts = self._group.wait_ready(progress)

@@ -41,7 +41,7 @@ MESSAGES = {
     "numerical_error": "The model produced invalid numbers for this request.",
     "overloaded": "Too many requests are queued.",
     "too_long": "The request needs more KV cache than this server has.",
-    "constraint_error": "The request's constraints leave no token that could follow.",
+    "constraint_error": "The request's constraints leave no token to follow, or are too slow.",
     "internal_error": "The request failed inside the engine.",
     "out_of_memory": "The server has not enough memory for this request now.",
     "request_quarantined": "Workers failed each time that they worked on this request.",

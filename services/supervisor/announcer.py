@@ -1,5 +1,5 @@
-"""Announcer: tells the service manager and who answers clients how the server is, when that
-changes."""
+"""Announcer: tells the service manager how the server is when that changes, and who answers clients
+all the time: that they hear of it is their supervisor's sign of life."""
 
 from __future__ import annotations
 

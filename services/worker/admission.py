@@ -45,6 +45,8 @@ def admit_each(
 
 
 def blank(row: NewRow) -> NewRow:
-    """The same ids in the same slot, with nothing asked for. Its block table has been written."""
+    """The same ids in the same slot, with nothing asked for but what gives a step its shape: ranks
+    that have taken the row in compute the same."""
+    sampling = SamplingParams(temperature=0.0, prompt_logprobs=row.sampling.prompt_logprobs)
     pooling = None if row.pooling is None else PoolingParams()
-    return replace(row, sampling=SamplingParams(temperature=0.0), pooling=pooling, block_ids=b"")
+    return replace(row, sampling=sampling, pooling=pooling)

@@ -56,8 +56,9 @@ class ModelRunner:
         device: torch.device,
         grammars: Grammars,
         refused: Callable[[RowsRefused], None] | None = None,
+        patience: Patience | None = None,
     ) -> None:
-        """`refused` is told of broken rows, on ranks whose results do not count."""
+        """`refused` is told of broken rows, on ranks that have no results to say it."""
         slots, tokens = config.max_num_seqs or 1, config.max_num_batched_tokens or 1
         block_size, max_len = config.block_size or 16, config.max_model_len or 1
         self.model = model
@@ -84,7 +85,7 @@ class ModelRunner:
             self.inputs,
             vocab_size,
             grammars.matcher,
-            Patience(ends=refused is None),
+            patience or Patience(ends=False),
         )
         self.graphs: StepGraphs | None = None
         self.prefixes: SharedPrefixes | None = None

@@ -156,7 +156,7 @@ def finish(copying: Copying) -> StepResult:
         token_ids=pack(token_ids),
         logprob_rows=pack(sampled.logprob_rows),
         logprobs=None if sampled.logprobs is None else _columns(sampled.logprobs),
-        prompt_logprobs=prompt,
+        prompt_logprobs=[part for part in prompt if token_ids[part.row] != BROKEN_TOKEN],
         pooled=[one for one in pooled if token_ids[one.row] == NO_TOKEN],
         graph=launched.graph,
         spent=launched.spent,

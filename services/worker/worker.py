@@ -16,6 +16,7 @@ from octavo.kernels import invariance
 from octavo.services.worker.causal_lm import CausalLM
 from octavo.services.worker.compile_counter import CompileCounter
 from octavo.services.worker.constraints.grammars import Grammars, Reporter
+from octavo.services.worker.constraints.patience import Patience
 from octavo.services.worker.device import device_of
 from octavo.services.worker.encoder_config import EncoderConfig, load_config
 from octavo.services.worker.kv_cache import Budget, KVSpec, check_fit, count_blocks
@@ -103,9 +104,16 @@ def build_runner(child: Child, phases: Phases, counter: CompileCounter) -> tuple
     if pooling is not None:
         runner = PoolingRunner(config, model, pooling, device, grammars)
     else:
-        refused = reporter if rank else None  # rank 0's results say it
+        server = child.config.server
+        # Results are rank 0's, so it says who is ended. The library's one client is its own affair.
         runner = ModelRunner(
-            config, model, child.config.model.vocab_size, device, grammars, refused
+            config,
+            model,
+            child.config.model.vocab_size,
+            device,
+            grammars,
+            reporter if rank else None,
+            Patience(ends=rank == 0 and server.frontends > 0),
         )
     filled = start_filling(child, model, model_config, device)
     num_blocks = _bind_cache(config, runner, spec, budget, device, filled)

@@ -26,6 +26,10 @@ from octavo.shared.grammar.compiling import brief
 
 Masks = npt.NDArray[np.int32]
 WORD_BITS = 32
+LONG_MASK = 5e-3
+"""Seconds of processor time; usual ones want less than 1e-3, with a vocabulary of 128,000 too."""
+MOST_LONG_MASKS = 8
+"""Of one output: it would hold up whoever is in a batch with it, at each token."""
 
 
 def mask_words(vocab_size: int) -> int:

@@ -142,7 +142,7 @@ def test_a_request_that_cannot_be_taken_in(
 ) -> None:
     """By all ranks, or by one that has no say in results."""
     server = faulty(fault, "-tp", ranks, tracebacks=True)
-    curse = Curse(server)
+    curse = Curse(server, prompt_logprobs=1)
     seen = Streams(server.url, beside, TOKENS).run(curse, at=0.3)
     curse.join()
     assert (curse.status, curse.body["error"]["code"]) == (500, "internal_error"), curse.body

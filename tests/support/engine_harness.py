@@ -18,6 +18,7 @@ import torch
 from octavo.services.scheduler.limits import Limits
 from octavo.services.scheduler.scheduler import Scheduler
 from octavo.services.worker.constraints.grammars import Grammars
+from octavo.services.worker.constraints.patience import Patience
 from octavo.services.worker.kv_cache import KVSpec
 from octavo.services.worker.model_config import ModelConfig
 from octavo.services.worker.model_runner import ModelRunner
@@ -79,6 +80,7 @@ class Harness:
         dtype: torch.dtype = torch.float32,
         graphs: bool = False,
         parallel: Parallel | None = None,
+        patience: Patience | None = None,
     ) -> None:
         config = ModelConfig.load(path)
         self.num_blocks, self.block_size = num_blocks, block_size
@@ -100,7 +102,9 @@ class Harness:
             model = load_model(
                 config, path, parallel, where, dtype, "auto", 0, max_model_len, lambda *_: None
             )
-            self.runner = ModelRunner(engine, model, config.vocab_size, where, grammars)
+            self.runner = ModelRunner(
+                engine, model, config.vocab_size, where, grammars, patience=patience
+            )
             spec = KVSpec(model.num_layers, model.num_kv_heads, model.head_dim, block_size, dtype)
             self.runner.bind(spec.allocate(num_blocks, where))
             if graphs:

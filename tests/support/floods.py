@@ -1,6 +1,5 @@
 """Loads that come from a process of their own: what a test measures beside them does not wait for
-its own interpreter, and they take no processor time that a server could use.
-"""
+its own interpreter."""
 
 from __future__ import annotations
 
@@ -30,10 +29,10 @@ HEAD = (
 
 
 @contextmanager
-def elsewhere() -> Iterator[ProcessPoolExecutor]:
-    """Where to run one: a process that others come before."""
+def elsewhere(niceness: int = 0) -> Iterator[ProcessPoolExecutor]:
+    """Where to run one; LOWEST: with what time the others leave."""
     spawning = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, spawning, initializer=os.nice, initargs=(LOWEST,)) as pool:
+    with ProcessPoolExecutor(1, spawning, initializer=os.nice, initargs=(niceness,)) as pool:
         yield pool
 
 

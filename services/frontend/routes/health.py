@@ -18,7 +18,7 @@ REASONS = {
     "loading": "The model is being loaded.",
     "warming": "The model is being warmed up.",
 }
-HUNG = "The supervisor gives no sign of life."
+HUNG = EngineDead("The supervisor gives no sign of life.", code="unsupervised")
 
 
 async def health(request: Request) -> Response:
@@ -49,10 +49,11 @@ def state_of(engine: EngineClient) -> State:
     return State(state=engine.state, progress=engine.told.progress or UNSET)
 
 
-def not_ready(engine: EngineClient, reason: str = "") -> Response:
-    """503 with the state, and the same as an error, for clients that read that."""
+def not_ready(engine: EngineClient, error: EngineDead | None = None) -> Response:
+    """503 with the state, and the same as an error, if there is no other, for clients that read
+    that."""
     state = engine.state
-    error = EngineDead(reason or REASONS.get(state) or engine.trouble, code=state)
+    error = error or EngineDead(REASONS.get(state) or engine.trouble, code=state)
     told = state_of(engine)
     body = NotReady(state=told.state, progress=told.progress, error=error_body(error).error)
     response = json_response(body, error.status)

@@ -34,7 +34,7 @@ class Constraint:
         self.min_len = min_len
         self._broken = False
         self.num_long = 0
-        """As `patience` counts."""
+        """Masks in a row that `patience` has found to be long."""
         self._grammar = None if params.grammar is None else matcher_of(params.grammar)
         self._reasoning = Reasoning(
             params.reasoning_begin_ids, params.reasoning_end_ids, params.thinking_token_budget

@@ -9,7 +9,7 @@ nothing is copied and nobody waits.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,7 +82,7 @@ class Constraints:
             return NO_ROWS
         constraints = self._at(rows.sample_slots[asked])
         self._settle()
-        masks, stuck = self._fill(constraints, rows.positions[asked])
+        masks, stuck = self._fill(constraints, rows.positions[asked], rows.num_rows > 1)
         where = to_device(torch.from_numpy(asked), self._device)
         ops.apply_bitmask(logits, where, self._upload(masks))
         return asked[stuck]
@@ -126,20 +126,28 @@ class Constraints:
             self._masks_of(len(moves)).accept(moves)
 
     def _fill(
-        self, constraints: Sequence[Constraint], lengths: npt.NDArray[np.int32]
+        self, constraints: Sequence[Constraint], lengths: npt.NDArray[np.int32], beside: bool
     ) -> tuple[torch.Tensor, Index]:
-        """Masks int32[n, words] in the host's buffer, and the rows that have nothing left."""
+        """Masks int32[n, words] in the host's buffer, and the rows that have nothing left.
+        `beside`: others are in the step."""
         batch = self._masks_of(len(constraints))
         if self._uploaded is not None:
             self._uploaded.synchronize()
         masks = batch.masks[: len(constraints)]
         masks.fill(-1)
-        self._patience.fill(batch, constraints)
+        self._patience.fill(batch, constraints, self._forward_done() if beside else lambda: False)
         alive = [
             constraint.leaves_any(mask, int(length))
             for constraint, mask, length in zip(constraints, masks, lengths, strict=True)
         ]
         return self._buffer[: len(constraints)], np.flatnonzero(~np.array(alive))
+
+    def _forward_done(self) -> Callable[[], bool]:
+        """Whether the pass that is enqueued now has come to its end; on the CPU it has."""
+        if self._device.type != "cuda":
+            return lambda: True
+        query: Callable[[], bool] = _recorded().query
+        return query
 
     def _upload(self, masks: torch.Tensor) -> torch.Tensor:
         if self._device.type != "cuda":

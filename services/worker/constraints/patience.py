@@ -1,50 +1,50 @@
-"""Patience with grammars whose masks take long: who holds up the batch time and again ends.
+"""Patience with grammars whose masks take long: who holds up the others time and again is ended.
 
 The grammar helper makes up a short output for each grammar (`services/grammar/rehearsal`); what
-costs much only further on shows here. While the masks of a step together take long, one of them, in
-turn, is made and timed by itself.
+costs much only further on shows here. Where a step has waited for its masks, one of the next is
+made and timed by itself: the same one as long as it is long, else another.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from octavo.services.worker.constraints.constraint import Constraint
-from octavo.shared.grammar.matcher import MaskBatch, Masks, Matcher
-
-LONG = 5e-3
-"""Seconds: of all masks on the clock, of one in processor time."""
-MOST = 8
-"""Long masks of one output."""
+from octavo.shared.grammar.matcher import LONG_MASK, MOST_LONG_MASKS, MaskBatch, Masks, Matcher
 
 
 class Patience:
-    """`ends`: whether it ever runs out. Of several ranks rank 0's decides, whose results count."""
+    """`ends`: whether it ever runs out."""
 
     def __init__(self, ends: bool) -> None:
         self._ends = ends
-        self._tried = False
+        self._looks = False
         self._turn = 0
 
-    def fill(self, batch: MaskBatch, constraints: Sequence[Constraint]) -> None:
-        """The rows of the batch in which a grammar holds."""
+    def fill(
+        self, batch: MaskBatch, constraints: Sequence[Constraint], waits: Callable[[], bool]
+    ) -> None:
+        """The rows of the batch in which a grammar holds. `waits`: whether others do, for the
+        masks and nothing else."""
         pairs = _matchers(constraints)
         began = time.perf_counter()
-        if self._tried and pairs:
-            self._turn = (self._turn + 1) % len(pairs)
-            row, matcher = pairs.pop(self._turn)
-            self._time(constraints[row], matcher, batch.masks[row])
+        if self._looks and pairs:
+            row, matcher = pairs.pop(self._turn % len(pairs))
+            self._look_at(constraints[row], matcher, batch.masks[row])
         batch.fill(pairs)
-        self._tried = self._ends and time.perf_counter() - began > LONG
+        self._looks = self._ends and time.perf_counter() - began > LONG_MASK and waits()
 
-    def _time(self, constraint: Constraint, matcher: Matcher, mask: Masks) -> None:
+    def _look_at(self, constraint: Constraint, matcher: Matcher, mask: Masks) -> None:
         began = time.thread_time()
         matcher.fill_mask(mask)
-        if time.thread_time() - began > LONG:
-            constraint.num_long += 1
-            if constraint.num_long == MOST:
-                constraint.give_up("its masks take too long")
+        if time.thread_time() - began <= LONG_MASK:
+            constraint.num_long = 0
+            self._turn += 1
+            return
+        constraint.num_long += 1
+        if constraint.num_long == MOST_LONG_MASKS:
+            constraint.give_up("its masks take too long")
 
 
 def _matchers(constraints: Sequence[Constraint]) -> list[tuple[int, Matcher]]:
