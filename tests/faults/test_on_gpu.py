@@ -96,8 +96,45 @@ def test_f1g_f3_f18_deaths(start: Start, flags: tuple[str, ...]) -> None:
         )
         assert not flags or ids(streams.seen) == reference
         server.wait_idle(30)
+    assert not flags or ids(run(server).seen) == reference
     assert server.stop() == 0
     wait_for(lambda: memory_used() <= idle, 10)
+
+
+@pytest.mark.skipif(not MODEL, reason="the demo model is there too soon")
+@pytest.mark.parametrize("state", ["loading", "warming"])
+def test_f18_a_stop_in_the_middle_of_a_start(state: str) -> None:
+    """While weights are read or made, and while graphs are captured."""
+    idle = memory_used()
+    server = Server(*MODEL)
+    try:
+        wait_for(lambda: state_of(server) == state, 120)
+        time.sleep(0.5)
+        assert state_of(server) == state and memory_used() > idle
+        began = time.monotonic()
+        assert server.stop() == 0
+        report(f"F18-{state}-s", round(time.monotonic() - began, 2), 5)
+        wait_for(lambda: memory_used() <= idle, 10)
+    finally:
+        server.process.kill()
+
+
+def state_of(server: Server) -> str:
+    """Empty: nobody answers yet."""
+    with contextlib.suppress(OSError):
+        return str(json.loads(server.request("GET", "/health/live")[1])["state"])
+    return ""
+
+
+@pytest.mark.multigpu
+@pytest.mark.skipif(num_gpus() < 2, reason="needs two GPUs")
+def test_f1g_one_of_two_ranks(start: Start) -> None:
+    """The other waits inside a collective, and is replaced with it."""
+    server = start("-tp", "2")
+    streams = run(server, functools.partial(kill, server, "worker-1"))
+    gap = round(streams.longest_gap, 2)
+    report("F1g-one-of-two-ranks-gap-s", gap, RELOAD_SECONDS, streams=COUNT)
+    server.wait_idle(30)
 
 
 @pytest.mark.skipif(not MODEL, reason="the demo model asks for next to no memory")
