@@ -107,6 +107,11 @@ class Recovery:
 
     def restart_workers(self) -> None:
         """Streams pause until new ones are there."""
+        if ranks := self._group.of("worker"):
+            self._note_replaced(ranks[0])
+        self._end_ranks()
+
+    def _end_ranks(self) -> None:
         for rank in self._group.of("worker"):
             rank.doomed = True
             rank.signal(signal.SIGKILL)
@@ -118,6 +123,7 @@ class Recovery:
         """Those whose place it takes."""
         for other in self._group.of("frontend"):
             if other.index == child.index and other is not child and not other.doomed:
+                self._note_replaced(other)
                 other.doomed = True
                 other.signal(RETIRE)
 
@@ -150,6 +156,10 @@ class Recovery:
         ready_at = child.ready_at
         self._budget.spend(child.role, None if ready_at is None else self._clock() - ready_at)
 
+    def _note_replaced(self, child: ChildProcess) -> None:
+        if child.ready_at is not None and not child.doomed:
+            self._budget.replaced(child.role, self._clock() - child.ready_at)
+
     def _is_ended(self, child: ChildProcess) -> bool:
         """Whether the worker's group was given up before: one death of several at once."""
         return child.role == "worker" and child.config.epoch <= self._ended_epoch
@@ -162,7 +172,7 @@ class Recovery:
         if not self._is_ended(dead):
             self._ended_epoch = dead.config.epoch
             self._group.tell("scheduler", LOST_WORKERS)
-            self.restart_workers()
+            self._end_ranks()
         if not self._group.of("worker"):
             self._group.start_workers(self._plan)
 

@@ -41,7 +41,9 @@ class RestartBudget:
         self._failed: collections.Counter[str] = collections.Counter()
         """Starts in a row that came to nothing, by role."""
         self._lives: dict[str, collections.deque[tuple[float, float]]] = {}
-        """(time of death, seconds ready before it), by role."""
+        """(time of death, seconds ready since the one before), by role."""
+        self._replaced: dict[str, float] = collections.defaultdict(float)
+        """Seconds that others have been ready since then, who were replaced alive."""
         self._fruitless = 0
         self.accused: list[bytes] = []
 
@@ -50,6 +52,10 @@ class RestartBudget:
         self.accused = trial.accused
         if trial.num_acquitted:
             self._fruitless = 0
+
+    def replaced(self, role: str, served: float) -> None:
+        """A process that was ready for so long has given way to another, as it was asked to."""
+        self._replaced[role] += served
 
     def spend(self, role: str, served: float | None) -> None:
         """A process has died, `served` seconds after it was ready; None: it never was.
@@ -72,7 +78,7 @@ class RestartBudget:
         self._failed[role] = self._failed[role] + 1 if served is None else 0
         if self._failed[role] > MAX_RESTARTS:
             raise CrashLoop(f"{MAX_RESTARTS} restarts of the {role} failed in a row")
-        self._check_share(role, now, served or 0.0)
+        self._check_share(role, now, (served or 0.0) + self._replaced.pop(role, 0.0))
 
     def _check_share(self, role: str, now: float, served: float) -> None:
         lives = self._lives.setdefault(role, collections.deque(maxlen=LONG_RUN + 1))

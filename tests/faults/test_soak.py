@@ -93,6 +93,7 @@ def test_f30_random_faults(
 
         def each(turn: int) -> None:
             print(f"fault=F30 seed={SEED} turn={turn} at={time.monotonic():.1f} {order[turn]}")
+            assert scene.server.process.poll() is None, "\n".join(scene.server.lines[-50:])
             FAULTS[order[turn]].strike(scene)
 
         for_a_while(len(order) * FAULT_EVERY, FAULT_EVERY, each)

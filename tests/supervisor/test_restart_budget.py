@@ -117,6 +117,20 @@ def test_what_is_borne(starting: float, served: float | None, deaths: int | None
     assert deaths_until_the_end(starting, served) == deaths
 
 
+def test_the_time_of_those_who_were_replaced_counts() -> None:
+    """Workers that are replaced each night, and now and then die in the morning."""
+    life = Life()
+    for _ in range(50):
+        life.now += 86_400.0
+        life.budget.replaced("worker", 86_390.0)
+        life.pass_by(10.0, 3_600.0)
+    life.budget.replaced("worker", 1.0)
+    for _ in range(9):
+        life.pass_by(3_600.0, 10.0)
+    with pytest.raises(CrashLoop, match="away"):
+        life.pass_by(3_600.0, 10.0)
+
+
 def test_starts_in_a_row_are_of_one_role() -> None:
     life = Life()
     for _ in range(4):
