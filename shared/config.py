@@ -110,7 +110,7 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     max_queued_requests: int = 4096
     """Requests waiting or running, per server; above it 503."""
     max_queued_tokens: int | None = None
-    """Prompt tokens waiting, per server; above it 503."""
+    """Prompt tokens waiting, per server; above it 503. None: the scheduler chooses (`limits`)."""
     strict_requests: bool = False
     """A request with a field that nobody knows is a 400."""
     trust_request_chat_template: bool = False

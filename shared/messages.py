@@ -144,6 +144,10 @@ class Submit(Message):
     goes_on: bool = False
     family: bytes = b""
 
+    @property
+    def prompt_len(self) -> int:
+        return len(self.prompt_ids) // 4
+
 
 class Abort(Message):
     """`reason`: stop or repetition where the frontend found in the text that they had ended."""

@@ -21,6 +21,8 @@ from octavo.shared.config import ModelInfo, ServerConfig
 SOCKET = "http.sock"
 PATIENCE = 2.0
 """Seconds that each kind of process gets to stop in: nothing of value is in flight."""
+MAX_TOKENS = 10**12
+"""May wait: `--concurrency` bounds what does."""
 
 
 @contextlib.contextmanager
@@ -32,7 +34,13 @@ def private_server(
     log_level: str,
 ) -> Iterator[tuple[Address, Watch]]:
     """Raises StartError if it does not start, StopRequested if that is no longer wanted."""
-    server = msgspec.structs.replace(server, api_key=[], api_key_file=None, shutdown_timeout=0.0)
+    server = msgspec.structs.replace(
+        server,
+        api_key=[],
+        api_key_file=None,
+        shutdown_timeout=0.0,
+        max_queued_tokens=server.max_queued_tokens or MAX_TOKENS,
+    )
     with private_directory() as directory, contextlib.ExitStack() as cleanup:
         path = directory / SOCKET
         listener = cleanup.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))

@@ -37,7 +37,8 @@ from octavo.shared.text.bad_words import with_bad_words
 from octavo.shared.text.tokenizer import Tokenizer
 
 Message = Mapping[str, Any]
-UNBOUNDED = 10**9
+BOUNDS = {"max_queued_requests": 10**9, "max_queued_tokens": 10**12}
+"""All that is asked for at once may wait: there are no others."""
 INTEGER_DEFAULTS = {"top_k": "top_k", "max_new_tokens": "max_tokens"}
 """Keys of generation_config.json whose values are integers -> our names."""
 
@@ -55,7 +56,7 @@ class LLM:
         self, model: str | None = None, *, _command: Command = python_module, **engine_args: Any
     ) -> None:
         _check_names(engine_args)
-        asked = build(engine_args | {"model": model or "", "max_queued_requests": UNBOUNDED})
+        asked = build(engine_args | {"model": model or "", **BOUNDS})
         environ = environment()
         self._server, self._model = resolve(asked.server, environ)
         self._tokenizer = _load_tokenizer(self._server)

@@ -12,7 +12,7 @@ import zmq
 
 from octavo.services.scheduler.cache_facts import cache_facts
 from octavo.services.scheduler.engine import Engine
-from octavo.services.scheduler.limits import Limits
+from octavo.services.scheduler.limits import Limits, queued_tokens
 from octavo.services.scheduler.lobby import STATS_INTERVAL, Lobby
 from octavo.services.scheduler.scheduler import Scheduler
 from octavo.services.scheduler.wakeups import Wakeups
@@ -61,7 +61,8 @@ def main(child: Child) -> None:
     frontends: Hub[ToFrontend, ToScheduler] = Hub(config.path, FRONTEND_SOCKET, ToScheduler)
     workers: Hub[ToWorker, FromWorker] = Hub(config.path, WORKER_SOCKET, FromWorker)
     group = WorkerGroup(workers, config.server.engine.tensor_parallel_size)
-    lobby = Lobby(frontends, config.server.max_queued_requests, config.epoch)
+    server = config.server
+    lobby = Lobby(frontends, server.max_queued_requests, queued_tokens(server), config.epoch)
     wakeups.watch(workers.socket)
     wakeups.watch(frontends.socket)
     early: list[bytes] = []

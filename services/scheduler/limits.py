@@ -7,10 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from octavo.shared.config import ProcessConfig
+from octavo.shared.config import ProcessConfig, ServerConfig
 from octavo.shared.errors import ConfigError
 
 Floats = npt.NDArray[np.float64]
+
+KV_CACHES_QUEUED = 8
+CONTEXTS_QUEUED = 64
+TOKENS_PER_QUEUED_REQUEST = 1024
 
 
 @dataclass(frozen=True)
@@ -83,12 +87,27 @@ class Limits:
             priority_ageing=engine.priority_ageing,
             tenant_slowdown=engine.tenant_slowdown,
             max_queued_requests=config.server.max_queued_requests,
-            max_queued_tokens=config.server.max_queued_tokens or 1 << 62,
+            max_queued_tokens=queued_tokens(
+                config.server, num_blocks * _resolved("block_size", engine.block_size)
+            ),
             vocab_size=config.model.vocab_size,
             prefix_caching=engine.enable_prefix_caching and pooling is None,
             pooling=pooling is not None,
             whole_prompts=pooling is not None and pooling.encoder,
         )
+
+
+def queued_tokens(server: ServerConfig, kv_tokens: int = 0) -> int:
+    """How many tokens of prompts may wait: as many as the operator says. Else so many that usual
+    prompts come to the bound of requests first, and that what long ones make wait has an end.
+    `kv_tokens`: of the KV cache, once it is known."""
+    if server.max_queued_tokens is not None:
+        return server.max_queued_tokens
+    return max(
+        KV_CACHES_QUEUED * kv_tokens,
+        CONTEXTS_QUEUED * _resolved("max_model_len", server.engine.max_model_len),
+        TOKENS_PER_QUEUED_REQUEST * server.max_queued_requests,
+    )
 
 
 def _resolved(name: str, value: int | None) -> int:

@@ -29,24 +29,28 @@ STATS_INTERVAL = 0.5
 class Lobby:
     """A hub of frontends in front of the true one. Once the engine receives, it is only passed on.
 
-    `max_requests` waits for the engine; those that an earlier scheduler took in are never refused.
+    `max_requests`, and prompts of `max_tokens` together, wait for the engine; what an earlier
+    scheduler took in is never refused, nor is a later step of it.
     """
 
     def __init__(
         self,
         hub: HubLike[ToFrontend, ToScheduler],
         max_requests: int,
+        max_tokens: int,
         epoch: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._hub = hub
         self._max_requests = max_requests
+        self._max_tokens = max_tokens
         self._epoch = epoch
         self._clock = clock
         self.opened = clock()
         """Whoever came later, came to this scheduler."""
         self._kept: collections.deque[tuple[bytes, ToScheduler]] = collections.deque()
         self._num_waiting = 0
+        self._num_tokens = 0
         self._known: dict[bytes, None] = {}
         self._due = 0.0
 
@@ -73,11 +77,12 @@ class Lobby:
                 self._known[peer] = None
                 self._hub.send(peer, self._stats())
             case Submit():
-                if self._num_waiting >= self._max_requests and self._is_new(message):
+                if self._is_new(message) and not self._has_room(message):
                     refused = Finished(message.request_id, "error", error="overloaded")
                     self._hub.send(peer, Outputs(finished=[refused]))
                     return
                 self._num_waiting += 1
+                self._num_tokens += message.prompt_len
             case Abort():
                 pass
             case _:
@@ -85,7 +90,13 @@ class Lobby:
         self._kept.append((peer, message))
 
     def _is_new(self, submit: Submit) -> bool:
-        return submit.arrival_time >= self.opened
+        return not submit.goes_on and submit.arrival_time >= self.opened
+
+    def _has_room(self, submit: Submit) -> bool:
+        """A prompt that would wait alone may be of any length, as with the engine."""
+        if self._num_waiting >= self._max_requests:
+            return False
+        return not self._num_tokens or self._num_tokens + submit.prompt_len <= self._max_tokens
 
     def _stats(self) -> EngineStats:
         return EngineStats(

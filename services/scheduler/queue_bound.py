@@ -47,7 +47,7 @@ class QueueBound:
         length."""
         requests, tokens = self._bounds
         waiting = self._life.backlog.num_tokens
-        too_long = waiting + _length(submit) - tokens if waiting else 0
+        too_long = waiting + submit.prompt_len - tokens if waiting else 0
         return len(self._life.requests) + 1 - requests, too_long
 
     def _is_owed(self, row: int, submit: Submit, lacking: int) -> bool:
@@ -62,7 +62,7 @@ class QueueBound:
         had = 0.0
         if (number := tenants.number(submit.tenant)) is not None:
             had, weight = float(tenants.queue[row, number]), float(tenants.weight[number])
-        more = (1, _length(submit))[row] * max(submit.num_choices, 1)
+        more = (1, submit.prompt_len)[row] * max(submit.num_choices, 1)
         return had + more <= max(self._bounds[row] * weight // self._weights(submit), 1.0)
 
     def _weights(self, submit: Submit) -> float:
@@ -90,7 +90,3 @@ class QueueBound:
             life.metrics.on_rejection(BOUNDS[row])
             with life.boundary(one):
                 life.turn_away(one)
-
-
-def _length(submit: Submit) -> int:
-    return len(submit.prompt_ids) // 4

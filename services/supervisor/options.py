@@ -289,7 +289,8 @@ OPTIONS = (
     Option(
         "max_queued_tokens",
         SERVER,
-        "Tokens of prompts waiting above which new requests get 503.",
+        "Tokens of prompts waiting above which new requests get 503. Default: the most of eight KV "
+        "caches, 64 full contexts, and 1,024 for each request that may be queued.",
         alias="--max-num-queued-tokens",
         parse=size,
     ),

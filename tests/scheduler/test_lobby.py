@@ -20,16 +20,21 @@ ONE, TWO = b"frontend-0", b"frontend-1"
 
 
 class Waiting:
-    """A lobby for three requests that was opened at 100 s."""
+    """A lobby for three requests, of ten tokens together, that was opened at 100 s."""
 
     def __init__(self) -> None:
         self.now = 100.0
         self.hub: MemoryHub[ToFrontend, ToScheduler] = MemoryHub()
-        self.lobby = Lobby(self.hub, max_requests=3, epoch=7, clock=lambda: self.now)
+        self.lobby = Lobby(self.hub, 3, max_tokens=10, epoch=7, clock=lambda: self.now)
 
     def say(self, peer: bytes, *messages: ToScheduler) -> None:
         self.hub.inbox += [(peer, message) for message in messages]
         self.lobby.wait()
+
+    @property
+    def refused(self) -> list[tuple[bytes, str | None]]:
+        outputs = [message for _, message in self.hub.sent if isinstance(message, Outputs)]
+        return [(one.request_id, one.error) for message in outputs for one in message.finished]
 
 
 def test_frontends_hear_that_workers_are_to_come() -> None:
@@ -60,9 +65,26 @@ def test_the_engine_gets_it_all_in_order_and_then_what_comes() -> None:
 def test_only_new_requests_are_bounded() -> None:
     waiting = Waiting()
     waiting.say(ONE, *(submit_of(n, [1], arrival_time=1.0) for n in range(5)))
-    assert not [message for _, message in waiting.hub.sent if isinstance(message, Outputs)]
+    assert not waiting.refused
     waiting.say(TWO, submit_of(5, [1], arrival_time=100.5))
-    (refused,) = [message for _, message in waiting.hub.sent if isinstance(message, Outputs)]
-    assert [(one.request_id, one.error) for one in refused.finished] == [
-        (request_id(5), "overloaded")
-    ]
+    assert waiting.refused == [(request_id(5), "overloaded")]
+    waiting.say(ONE, submit_of(6, [1], arrival_time=100.5, goes_on=True))
+    assert len(waiting.refused) == 1, "a later step of what has been taken in"
+
+
+def test_their_tokens_are_bounded_too() -> None:
+    waiting = Waiting()
+    waiting.say(ONE, submit_of(0, [1] * 8, arrival_time=100.5))
+    waiting.say(ONE, submit_of(1, [1] * 3, arrival_time=100.5))
+    assert waiting.refused == [(request_id(1), "overloaded")]
+    waiting.say(TWO, submit_of(2, [1] * 2, arrival_time=100.5))
+    waiting.say(TWO, submit_of(3, [1], arrival_time=100.5))
+    assert waiting.refused[1:] == [(request_id(3), "overloaded")]
+    waiting.say(TWO, submit_of(4, [1] * 9, arrival_time=1.0))
+    assert len(waiting.refused) == 2, "what an earlier scheduler took in"
+
+
+def test_a_prompt_that_would_wait_alone_may_be_long() -> None:
+    waiting = Waiting()
+    waiting.say(ONE, submit_of(0, [1] * 11, arrival_time=100.5))
+    assert not waiting.refused

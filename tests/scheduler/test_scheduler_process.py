@@ -16,7 +16,7 @@ import pytest
 from sched_fake_worker import FakeWorker, expected_output
 from sched_harness import VOCAB, submit_of
 
-from octavo.services.scheduler.limits import Limits
+from octavo.services.scheduler.limits import Limits, queued_tokens
 from octavo.shared.config import (
     FRONTEND_SOCKET,
     WORKER_SOCKET,
@@ -141,3 +141,24 @@ def test_an_unresolved_configuration_is_refused(tmp_path: Path) -> None:
         Limits.of(config_of(tmp_path, block_size=None), 32)
     limits = Limits.of(config_of(tmp_path, enable_prefix_caching=False), 32)
     assert (limits.kv_tokens, limits.prefix_caching, limits.blocks_for(17)) == (512, False, 2)
+
+
+@pytest.mark.parametrize(
+    ("num_blocks", "context", "requests", "tokens"),
+    [
+        (56_000, 8192, 4096, 8 * 56_000 * 16),  # a large GPU: by its KV cache
+        (3_000, 8192, 4096, 4096 * 1024),  # a small one: by the requests
+        (3_000, 131_072, 64, 64 * 131_072),  # by the context
+    ],
+)
+def test_waiting_tokens_are_bounded_by_default(
+    tmp_path: Path, num_blocks: int, context: int, requests: int, tokens: int
+) -> None:
+    config = config_of(tmp_path, max_model_len=context)
+    server = msgspec.structs.replace(config.server, max_queued_requests=requests)
+    config = msgspec.structs.replace(config, server=server)
+    assert Limits.of(config, num_blocks).max_queued_tokens == tokens
+    assert queued_tokens(server) == max(64 * context, 1024 * requests), "without workers"
+    server = msgspec.structs.replace(server, max_queued_tokens=1000)
+    config = msgspec.structs.replace(config, server=server)
+    assert Limits.of(config, num_blocks).max_queued_tokens == queued_tokens(server) == 1000
