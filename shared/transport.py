@@ -57,6 +57,8 @@ class Codec(Generic[R]):
 class HubLike(Protocol[Sends, Receives]):
     """What the scheduler needs of a Hub; `MemoryHub` is the in-memory twin."""
 
+    @property
+    def num_malformed(self) -> int: ...
     def send(self, peer: bytes, message: Sends) -> None: ...
     def receive(self) -> tuple[bytes, Receives] | None: ...
 
@@ -82,6 +84,12 @@ class Hub(Generic[S, R]):
         # A peer that was killed may come back under its name before its end is noticed here.
         self.socket.setsockopt(zmq.ROUTER_HANDOVER, 1)
         self.socket.bind(address(directory, name))
+        self._num_odd = 0
+
+    @property
+    def num_malformed(self) -> int:
+        """Messages that were none, and were dropped."""
+        return self._codec.num_malformed + self._num_odd
 
     def send(self, peer: bytes, message: S) -> None:
         """Queue a message; a peer that is not connected (any more) gets nothing."""
@@ -94,8 +102,9 @@ class Hub(Generic[S, R]):
                 frames = self.socket.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 return None
-            message = self._codec.decode(frames[-1]) if len(frames) == 2 else None
-            if message is not None:
+            if len(frames) != 2:  # the peer's name and one frame are a message
+                self._num_odd += 1
+            elif (message := self._codec.decode(frames[1])) is not None:
                 return frames[0], message
 
     def close(self) -> None:
@@ -164,6 +173,8 @@ class AsyncSpoke(Generic[S, R]):
 
 class MemoryHub(Generic[S, R]):
     """In-memory twin of `Hub` for tests: what was sent, and what is to be received."""
+
+    num_malformed = 0
 
     def __init__(self) -> None:
         self.sent: list[tuple[bytes, S]] = []

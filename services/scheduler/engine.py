@@ -106,7 +106,15 @@ class Engine:
                 self._scheduler.metrics.http.note(peer, message)
 
     def _page(self, page: str) -> bytes:
-        return self._scheduler.metrics_text() if page == "metrics" else self.live.text()
+        return self._metrics() if page == "metrics" else self.live.text()
+
+    def _metrics(self) -> bytes:
+        dropped = {
+            "frontends": self._frontends.num_malformed,
+            "workers": self._workers.num_malformed,
+        }
+        self._scheduler.metrics.own.set_to("malformed_frames", dropped)
+        return self._scheduler.metrics_text()
 
     def _greet(self, peer: bytes) -> None:
         if peer not in self._known:

@@ -54,6 +54,10 @@ class Lobby:
         self._known: dict[bytes, None] = {}
         self._due = 0.0
 
+    @property
+    def num_malformed(self) -> int:
+        return self._hub.num_malformed
+
     def wait(self) -> None:
         """Take in what has come, and report."""
         while (item := self._hub.receive()) is not None:

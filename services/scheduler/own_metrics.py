@@ -44,6 +44,11 @@ COUNTERS: dict[str, tuple[str, str, tuple[str, ...]]] = {
         ("",),
     ),
     "failed_steps": ("Steps that could not be computed and were tried again.", "", ("",)),
+    "malformed_frames": (
+        "Messages between processes that were none, and were dropped, by the scheduler's socket.",
+        "socket",
+        ("frontends", "workers"),
+    ),
     "compilations": ("Kernels compiled while serving: somebody waited.", "", ("",)),
 }
 """name -> (help, label, its values from the start)."""

@@ -56,6 +56,10 @@ class WorkerGroup:
         """The ranks."""
         return self._peers
 
+    @property
+    def num_malformed(self) -> int:
+        return self._hub.num_malformed
+
     def lost(self) -> None:
         """A rank has died, and the others are of no use without it."""
         self.present = False

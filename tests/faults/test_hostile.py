@@ -29,6 +29,9 @@ def test_f22_garbage_on_the_internal_sockets(
     [folder] = [one for one in lasting_sockets.iterdir() if one.is_dir()]
     seen = Streams(unhurt.url, COUNT, TOKENS).run(lambda: flood(folder), at=0.2)
     report("F22-wrong", wrong(seen, reference), 0)
+    for name in ("frontends", "workers"):
+        dropped = unhurt.metric("octavo:malformed_frames_total", socket=name)
+        assert dropped > 50, f"dropped at the socket of the {name}, and not counted"
 
 
 @pytest.mark.parametrize("count", [500, pytest.param(2500, marks=pytest.mark.slow)])

@@ -171,12 +171,16 @@ def test_abort_is_answered_at_once() -> None:
 
 def test_metrics_are_answered() -> None:
     world = World()
+    world.workers.num_malformed = 3
     world.say(TWO, PageQuery(query_id=5))
     world.engine.turn()
     ((peer, text),) = world.heard(PageText)
     assert isinstance(text, PageText)
     assert (peer, text.query_id) == (TWO, 5)
     assert b"vllm:num_requests_running" in text.text
+    dropped = rb'^octavo:malformed_frames_total\{.*socket="(.*)"\} (\S+)$'
+    found = re.findall(dropped, text.text, re.M)
+    assert found == [(b"frontends", b"0.0"), (b"workers", b"3.0")]
 
 
 def test_stats_come_twice_a_second_and_when_work_begins_or_ends() -> None:

@@ -50,6 +50,7 @@ def test_malformed_frames_are_dropped_by_a_hub(tmp_path: Path, frame: bytes) -> 
         assert hub.socket.poll(5000)
         received = hub.receive()
     assert received == (b"frontend-0", Hello())
+    assert hub.num_malformed == 2
     spoke.close()
     hub.close()
 
