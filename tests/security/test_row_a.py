@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import zmq
 from banned import banned
-from security import CHAT, SECRETS, Target, tcp_sockets
+from security import CHAT, SECRETS, Socket, Target, address_of, target, tcp_sockets
 
 from octavo.services.demo.dialogue import CHAT_TEMPLATE as CHATML
 from octavo.shared.config import FRONTEND_SOCKET, WORKER_SOCKET
@@ -93,10 +93,38 @@ def test_cve_2025_32444_a_pickle_on_an_internal_socket_is_a_malformed_frame(
 
 
 def test_cve_2025_30202_one_tcp_port_and_it_is_the_public_one(served: Target) -> None:
-    """CVE-2025-30202, CVE-2026-7301: sockets on all interfaces. CVE-2025-47277: a TCPStore."""
+    """CVE-2025-30202, CVE-2026-7301: sockets on all interfaces."""
     served.complete()
     listening = [one for one in tcp_sockets(served.tree()) if one.listens]
     assert {one.local for one in listening} == {served.server.port}
+    assert all(one.is_loopback for one in listening)
+
+
+def test_cve_2025_47277_ranks_listen_on_the_loopback_interface_alone() -> None:
+    """A TCPStore listened on all interfaces, whatever address it was given."""
+    with target("--tensor-parallel-size", "2") as served:
+        served.complete()
+        ranks = [pid for name, pid in served.server.children().items() if "worker" in name]
+        theirs = [one for one in tcp_sockets(ranks) if one.listens]
+        everybodys = [one for one in tcp_sockets(served.tree()) if one.listens]
+    assert len(ranks) == 2 and theirs, "nobody listens: then this test shows nothing"
+    assert [one for one in everybodys if not one.is_loopback] == []
+
+
+def test_addresses_are_read_as_the_kernel_prints_them() -> None:
+    printed = {
+        "0100007F": True,
+        "00000000": False,
+        "0100000A": False,
+        "00000000000000000000000001000000": True,
+        "00000000000000000000000000000000": False,
+        "0000000000000000FFFF00000100007F": True,
+        "0000000000000000FFFF00000100000A": False,
+    }
+    found = {
+        digits: Socket(address_of(digits), 80, "", listens=True).is_loopback for digits in printed
+    }
+    assert found == printed
 
 
 def test_cve_2026_115912_no_handle_of_shared_memory_is_ours_to_forge(served: Target) -> None:

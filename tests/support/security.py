@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import ipaddress
 import json
 import os
 import re
@@ -142,9 +143,26 @@ def tree(root: int) -> list[int]:
 
 @dataclass(frozen=True)
 class Socket:
+    """`address`: where it is bound; `local`: the port there."""
+
+    address: str
     local: int
     remote: str
     listens: bool
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether nobody reaches it from another host."""
+        address = ipaddress.ip_address(self.address)
+        mapped = getattr(address, "ipv4_mapped", None)
+        return (mapped or address).is_loopback
+
+
+def address_of(digits: str) -> str:
+    """As the kernel prints it: words of four bytes, each the other way round."""
+    data = bytes.fromhex(digits)
+    words = (data[at : at + 4][::-1] for at in range(0, len(data), 4))
+    return str(ipaddress.ip_address(b"".join(words)))
 
 
 def tcp_sockets(pids: list[int]) -> list[Socket]:
@@ -156,7 +174,8 @@ def tcp_sockets(pids: list[int]) -> list[Socket]:
             fields = line.split()
             if fields[9] in inodes:
                 listens = fields[3] == "0A" or not name.startswith("tcp")
-                found.append(Socket(int(fields[1].rpartition(":")[2], 16), fields[2], listens))
+                address, _, port = fields[1].rpartition(":")
+                found.append(Socket(address_of(address), int(port, 16), fields[2], listens))
     return found
 
 

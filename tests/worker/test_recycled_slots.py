@@ -14,6 +14,7 @@ import pytest
 import torch
 from engine_harness import EOS_IDS, Answer, Harness
 from model_checkpoints import make_checkpoint
+from msgspec.structs import replace
 
 from octavo.services.scheduler.limits import Limits
 from octavo.services.scheduler.request import Request
@@ -101,6 +102,36 @@ def test_every_request_answers_as_in_a_fresh_worker(checkpoint: Path) -> None:
         names = poison_worker(harness)
     assert {"temperature", "bias", "counts", "last_token", "block_tables"} <= set(names)
     assert answers(harness) == fresh
+
+
+def budgeted(number: int) -> SamplingParams:
+    """Every second of them thinks, and has an end marker of its own: some end behind it, some in
+    it, some before. As they are of different lengths, their slots change hands all the time."""
+    length = 8 + number * 5 % 13
+    plain = SamplingParams(temperature=0.0, max_tokens=length, ignore_eos=True)
+    if number % 2:
+        return plain
+    budget = (number % 5, length - 1, length + 2)[number // 2 % 3]
+    return replace(plain, thinking_token_budget=budget, reasoning_end_ids=marker(number))
+
+
+def marker(number: int) -> list[int]:
+    return [270 + number, 290 + number, 310]
+
+
+def test_ghsa_fpch_3xrf_7q96_what_ends_the_reasoning_is_forced_in_no_other_row(
+    checkpoint: Path,
+) -> None:
+    prompts = [PROMPTS[number % SLOTS] + [100 + number] for number in range(16)]
+    given = [budgeted(number) for number in range(16)]
+    together = Harness(checkpoint, max_num_seqs=SLOTS, prefix_caching=False)
+    lone = Harness(checkpoint, max_num_seqs=SLOTS, prefix_caching=False)
+    answers = together.generate(prompts, given)
+    for number, answer in enumerate(answers):
+        assert answer == lone.generate([prompts[number]], [given[number]])[0], number
+        if (begin := given[number].thinking_token_budget) is not None:
+            forced = answer.token_ids[begin : begin + 3]
+            assert forced == marker(number)[: len(forced)]
 
 
 def test_the_host_writes_every_field_again() -> None:
