@@ -12,6 +12,7 @@ from parser_outputs import RECORDED, SCHEMAS, Recorded
 from octavo.services.frontend.chat_parts import ChatParts, Part, Reading
 from octavo.services.frontend.parsers.registry import (
     PLAIN_PARSER,
+    REASONING_PARSERS,
     TOOL_PARSERS,
     detect_reasoning,
     detect_tools,
@@ -96,6 +97,20 @@ def test_time_is_linear_in_hostile_text(name: str, noise: str) -> None:
     read(Reading(TOOL_PARSERS[name], types=SCHEMAS), [text])
     read(Reading(TOOL_PARSERS[name], types=SCHEMAS), (text[i : i + 8] for i in range(0, 50_000, 8)))
     assert time.process_time() - began < 5
+
+
+@pytest.mark.parametrize("name", sorted(REASONING_PARSERS))
+def test_time_is_linear_in_hostile_reasoning(name: str) -> None:
+    """Blanks that are kept until it is known what they are, and what might become a mark."""
+    parser = REASONING_PARSERS[name]
+    tools = TOOL_PARSERS["openai" if name == "openai_gptoss" else "hermes"]
+    marks = (parser.begin[0], parser.end[0], parser.end[0][:-1], parser.end[0][:1])
+    for inside, noise in [(None, " "), *((True, mark) for mark in (" ", *marks))]:
+        text = noise * (200_000 // len(noise))
+        began = time.process_time()
+        read(Reading(tools, parser, inside), [text])
+        read(Reading(tools, parser, inside), (text[i : i + 8] for i in range(0, 50_000, 8)))
+        assert time.process_time() - began < 5, noise
 
 
 def test_only_the_first_call_where_calls_may_not_be_parallel() -> None:
