@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -14,6 +16,7 @@ ROOT = Path(__file__).parent.parent.parent
 ENTRY = re.compile(r"(?P<what>[^\n\\]+?) ?\\\n(?P<hashes>(?:    --hash=\S+(?: \\)?\n)+)")
 HASH = re.compile(r"    --hash=sha256:[0-9a-f]{64}(?: \\)?")
 PYTHONS = ("3.11", "3.12", "3.13")
+FOR_GPUS = ("torch==", "triton==", "nvidia-", "cuda-")
 
 
 def entries() -> list[tuple[Requirement, list[str]]]:
@@ -73,3 +76,23 @@ def test_images_install_by_hash_and_build_without_a_network() -> None:
         ours = command.split()[-1] == "." and "--no-deps --no-build-isolation" in command
         of_pytorch = "torch==" in command and "--no-deps" in command
         assert by_hash or ours or of_pytorch, command
+
+
+def pip_would_install(*what: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-P", "-m", "pip", "install", "--dry-run", "--ignore-installed"]
+    options = ["--no-deps", "--only-binary=:all:", "--retries=0"]
+    return subprocess.run([*command, *options, *what], capture_output=True, text=True)
+
+
+@pytest.mark.slow
+def test_pip_finds_what_is_locked_with_these_hashes(tmp_path: Path) -> None:
+    """But what is for GPUs alone, which is gigabytes."""
+    if pip_would_install("idna").returncode:
+        pytest.skip("no package index answers")
+    text = (ROOT / "requirements.lock").read_text()
+    kept = [one[0] for one in ENTRY.finditer(text) if not one[0].startswith(FOR_GPUS)]
+    (lock := tmp_path / "cpu.lock").write_text("".join(kept))
+    ended = pip_would_install("--require-hashes", "-r", str(lock))
+    assert ended.returncode == 0, ended.stderr
+    [found] = re.findall(r"^Would install (.*)$", ended.stdout, re.M)
+    assert len(found.split()) > 40
