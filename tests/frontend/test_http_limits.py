@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -20,6 +22,10 @@ LONG = 20.0
 POST = b"POST / HTTP/1.1\r\nHost: x\r\n"
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
 SIZED = POST + b"Content-Length: 1000\r\n\r\n"
+LARGE = b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n"
+PIECE = bytes(1 << 16)
+PIECES = 40
+"""Of an answer that no socket's buffer holds."""
 
 
 @pytest.fixture(autouse=True)
@@ -30,12 +36,13 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 class App:
     """Answers with what it was sent, or at once without looking at it; `held`: answers that wait
-    for it to be set."""
+    for it to be set. `ended`: an answer has been written, or cannot be any more."""
 
     def __init__(self, reads: bool) -> None:
         self.reads = reads
         self.headers: list[list[tuple[bytes, bytes]]] = []
         self.held = asyncio.Event()
+        self.ended = asyncio.Event()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         body, more = b"", self.reads
@@ -44,6 +51,8 @@ class App:
             if message["type"] == "http.disconnect":
                 return
             body, more = body + message["body"], message["more_body"]
+        if scope["path"] == "/large":
+            return await self._write_much(send)
         if scope["path"] == "/held":
             await self.held.wait()
         self.headers.append(scope["headers"])
@@ -51,6 +60,13 @@ class App:
         start = {"status": 200, "headers": [(b"content-length", length)]}
         await send({"type": "http.response.start", **start})
         await send({"type": "http.response.body", "body": body})
+
+    async def _write_much(self, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for _ in range(PIECES):
+            await send({"type": "http.response.body", "body": PIECE, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+        self.ended.set()
 
 
 @asynccontextmanager
@@ -254,3 +270,44 @@ def test_what_is_no_http_does_not_break_into_an_answer() -> None:
         assert await rest(reader) == b""
 
     run(test, reads=False)
+
+
+async def ask_for_much(connect: Connect) -> asyncio.StreamReader:
+    """Over a socket that takes little by itself."""
+    reader, writer = await connect()
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, len(PIECE))
+    writer.write(LARGE)
+    return reader
+
+
+def test_f13_a_client_that_reads_nothing_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a reset, so that the kernel keeps nothing for it either."""
+
+    async def test(app: App, connect: Connect) -> None:
+        began = time.monotonic()
+        reader = await ask_for_much(connect)
+        await app.ended.wait()
+        assert time.monotonic() - began >= 0.5
+        with pytest.raises(ConnectionResetError):
+            while await reader.read(len(PIECE)):
+                pass
+
+    monkeypatch.setattr(http_limits, "STALL_TIMEOUT", 0.5)
+    run(test)
+
+
+def test_f13_a_client_that_reads_slowly_gets_it_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long it takes: only who takes nothing is cut off."""
+
+    async def test(app: App, connect: Connect) -> None:
+        began, taken = time.monotonic(), 0
+        reader = await ask_for_much(connect)
+        while data := await reader.read(len(PIECE)):
+            taken += len(data)
+            if data.endswith(b"\r\n0\r\n\r\n"):
+                break
+            await asyncio.sleep(0.04)
+        assert taken > PIECES * len(PIECE) and time.monotonic() - began > 1
+
+    monkeypatch.setattr(http_limits, "STALL_TIMEOUT", 1.0)
+    run(test)
