@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
 import struct
@@ -11,88 +12,99 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fault_checks import report
 
 from octavo.services import demo
 
-Change = Callable[[Path], str]
-"""Spoils a folder; returns what the error must name."""
+Change = Callable[[Path], tuple[str, ...]]
+"""Spoils a folder; returns what the error must name: the file, and the tensor if there is one."""
+Header = dict[str, dict[str, Any]]
 SHARD = "model.safetensors"
+HOOKS = Path(__file__).parent.parent / "support" / "faults"
 
 
-def rewrite(folder: Path, edit: Callable[[dict[str, dict[str, object]]], str]) -> str:
-    """Change the header, leave the data."""
+def parts(folder: Path) -> tuple[Header, bytes]:
+    """Of the weights' file: its tensors, and what follows."""
     data = (folder / SHARD).read_bytes()
     (size,) = struct.unpack("<Q", data[:8])
     header = json.loads(data[8 : 8 + size])
-    culprit = edit(header)
+    header.pop("__metadata__", None)
+    return header, data[8 + size :]
+
+
+def rewrite(folder: Path, edit: Callable[[Header], str]) -> tuple[str, ...]:
+    """Change the header, leave the data. `edit` returns the tensor's name."""
+    header, data = parts(folder)
+    name = edit(header)
     head = json.dumps(header).encode()
-    (folder / SHARD).write_bytes(struct.pack("<Q", len(head)) + head + data[8 + size :])
-    return culprit
+    (folder / SHARD).write_bytes(struct.pack("<Q", len(head)) + head + data)
+    return SHARD, f"tensor {name} "
 
 
-def first_two(header: dict[str, dict[str, object]]) -> list[str]:
-    return [name for name in sorted(header) if name != "__metadata__"][:2]
+def truncated(folder: Path) -> tuple[str, ...]:
+    header, data = parts(folder)
+    path, cut = folder / SHARD, len(data) // 2
+    path.write_bytes(path.read_bytes()[:-cut])
+    ends = {name: entry["data_offsets"][1] for name, entry in header.items()}
+    lost = min((end, name) for name, end in ends.items() if end > len(data) - cut)[1]
+    return SHARD, f"tensor {lost} "
 
 
-def truncated(folder: Path) -> str:
-    path = folder / SHARD
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    return SHARD
-
-
-def header_of_2_63(folder: Path) -> str:
+def header_of_2_63(folder: Path) -> tuple[str, ...]:
     path = folder / SHARD
     path.write_bytes(struct.pack("<Q", 2**63) + path.read_bytes()[8:])
-    return SHARD
+    return (SHARD,)
 
 
-def overlapping(folder: Path) -> str:
-    def edit(header: dict[str, dict[str, object]]) -> str:
-        one, other = first_two(header)
+def overlapping(folder: Path) -> tuple[str, ...]:
+    def edit(header: Header) -> str:
+        one, other = sorted(header)[:2]
         header[other] = {**header[one]}
-        return SHARD
+        return other
 
     return rewrite(folder, edit)
 
 
-def missing(folder: Path) -> str:
-    def edit(header: dict[str, dict[str, object]]) -> str:
-        header["somebody.elses.weight"] = header.pop(name := first_two(header)[0])
+def missing(folder: Path) -> tuple[str, ...]:
+    """It is in no file: the folder is named."""
+
+    def edit(header: Header) -> str:
+        header["somebody.elses.weight"] = header.pop(name := min(header))
+        return name
+
+    return folder.name, rewrite(folder, edit)[1]
+
+
+def of_text(folder: Path) -> tuple[str, ...]:
+    def edit(header: Header) -> str:
+        header[name := min(header)]["dtype"] = "STRING"
         return name
 
     return rewrite(folder, edit)
 
 
-def of_text(folder: Path) -> str:
-    def edit(header: dict[str, dict[str, object]]) -> str:
-        header[name := first_two(header)[0]]["dtype"] = "STRING"
+def misshapen(folder: Path) -> tuple[str, ...]:
+    def edit(header: Header) -> str:
+        entry = header[name := min(header)]
+        rows, columns = entry["shape"]
+        entry["shape"] = [rows * 2, columns // 2]
         return name
 
     return rewrite(folder, edit)
 
 
-def misshapen(folder: Path) -> str:
-    def edit(header: dict[str, dict[str, object]]) -> str:
-        entry = header[name := first_two(header)[0]]
-        rows, columns = entry["shape"]  # type: ignore[misc]
-        entry["shape"] = [rows * 2, columns // 2]  # type: ignore[has-type]
-        return name
-
-    return rewrite(folder, edit)
-
-
-def a_link_out(folder: Path) -> str:
+def a_link_out(folder: Path) -> tuple[str, ...]:
     (folder / SHARD).unlink()
     (folder / SHARD).symlink_to("/proc/self/mem")
-    return SHARD
+    return (SHARD,)
 
 
-def without_tokenizer(folder: Path) -> str:
+def without_tokenizer(folder: Path) -> tuple[str, ...]:
     (folder / "tokenizer.json").unlink()
-    return "tokenizer.json"
+    return folder.name, "tokenizer.json"
 
 
 CHANGES = (
@@ -101,12 +113,14 @@ CHANGES = (
 )
 
 
-def serve(*flags: str) -> tuple[int, list[str], float]:
-    """Exit code, what was printed, seconds."""
-    command = [sys.executable, "-P", "-m", "octavo.services.launch", "serve", *flags]
+def serve(*flags: str, device: str = "cpu", fault: str = "") -> tuple[int, list[str], float]:
+    """Exit code, what was printed, seconds. `fault`: one of support/faults."""
+    command = [sys.executable, "-P", "-m", "octavo.services.launch", "serve", "--device", device]
+    path = os.pathsep.join([str(HOOKS), *filter(None, [os.environ.get("PYTHONPATH")])])
+    hooked = {"PYTHONPATH": path, "OCTAVO_TEST_FAULT": fault} if fault else {}
     began = time.monotonic()
     ended = subprocess.run(
-        [*command, "--device", "cpu"], capture_output=True, text=True, timeout=60
+        [*command, *flags], capture_output=True, text=True, timeout=60, env=os.environ | hooked
     )
     return ended.returncode, (ended.stdout + ended.stderr).splitlines(), time.monotonic() - began
 
@@ -115,10 +129,11 @@ def serve(*flags: str) -> tuple[int, list[str], float]:
 def test_f26_a_corrupted_model(tmp_path: Path, change: Change) -> None:
     folder = tmp_path / "model"
     shutil.copytree(Path(str(demo.__file__)).parent / "model", folder)
-    culprit = change(folder)
+    culprits = change(folder)
     code, lines, seconds = serve(str(folder), "--port", "0")
     errors = [line for line in lines if "error" in line.lower()]
-    assert code == 2 and len(errors) == 1 and culprit in errors[0]
+    assert code == 2 and len(errors) == 1
+    assert all(culprit in errors[0] for culprit in culprits), errors
     assert not any("Traceback" in line for line in lines)
     report(f"F26-{change.__name__}-s", round(seconds, 1), 3, streams=0, timed=True)
 
@@ -149,3 +164,13 @@ def test_f27_port_in_use() -> None:
         code, lines, seconds = serve("--port", str(port))
     assert code == 75 and len(lines) == 1 and str(port) in lines[0] and "--port" in lines[0]
     report("F27-port-s", round(seconds, 1), 2, streams=0, timed=True)
+
+
+def test_f27_a_gpu_that_is_busy() -> None:
+    """Torch finds one, and CUDA says that it is another's: there need be none for that."""
+    code, lines, seconds = serve("--port", "0", device="cuda", fault="busy")
+    errors = [line for line in lines if "error" in line.lower()]
+    assert code == 75 and len(errors) == 1, lines
+    assert "GPU 0 is in use" in errors[0] and "CUDA_VISIBLE_DEVICES" in errors[0]
+    assert not any("Traceback" in line for line in lines)
+    report("F27-gpu-busy-s", round(seconds, 1), 3, streams=0, timed=True)

@@ -8,7 +8,7 @@ reads what it must not; `ballast`: while a cursed row is computed, all of the GP
 but 32 MiB. `numbers`: requests that ask for as many tokens as POISONS has are spoilt there: in
 hidden states, in the keys or values of their first block, or in their logits, from that many steps
 on. `scheduler`: a scheduler that has planned a step with a cursed row dies. `warm-up`: the first
-step, which is that of the warm-up, goes on for a minute.
+step, which is that of the warm-up, goes on for a minute. `busy`: the GPU is another process's.
 `stuck`: once there is a file OCTAVO_TEST_STUCK, whoever removes it waits for its step for ever, as
 for a kernel that does not end. `any`: what a request is cursed with depends on how many tokens it
 asks for (CURSES).
@@ -226,8 +226,17 @@ def get_stuck(module: ModuleType) -> None:
     module.finish = stuck  # type: ignore[attr-defined]
 
 
+def take_the_gpu(module: ModuleType) -> None:
+    def refuse(rank: int) -> None:
+        raise RuntimeError("CUDA error: CUDA-capable device(s) is/are busy or unavailable")
+
+    module.torch.cuda.device_count = lambda: 1
+    module.torch.cuda.set_device = refuse
+
+
 SERVICES = "octavo.services"
 TARGETS = {
+    "busy": (f"{SERVICES}.worker.device", take_the_gpu),
     "scheduler": (f"{SERVICES}.scheduler.planner", patch_planner),
     "stuck": (f"{SERVICES}.worker.results", get_stuck),
 }
