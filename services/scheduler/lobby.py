@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import collections
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from octavo.shared.messages import (
     Abort,
@@ -49,7 +49,8 @@ class Lobby:
         self.opened = clock()
         """Whoever came later, came to this scheduler."""
         self._kept: collections.deque[tuple[bytes, ToScheduler]] = collections.deque()
-        self._num_waiting = 0
+        self._waiting: dict[bytes, int] = {}
+        """Tokens of its prompt, by request."""
         self._num_tokens = 0
         self._known: dict[bytes, None] = {}
         self._due = 0.0
@@ -85,20 +86,25 @@ class Lobby:
                     refused = Finished(message.request_id, "error", error="overloaded")
                     self._hub.send(peer, Outputs(finished=[refused]))
                     return
-                self._num_waiting += 1
+                self._forget([message.request_id])  # sent to an earlier scheduler, and again
+                self._waiting[message.request_id] = message.prompt_len
                 self._num_tokens += message.prompt_len
             case Abort():
-                pass
+                self._forget(message.request_ids)
             case _:
                 return  # asked again, if it is still wanted
         self._kept.append((peer, message))
+
+    def _forget(self, request_ids: Iterable[bytes]) -> None:
+        for request_id in request_ids:
+            self._num_tokens -= self._waiting.pop(request_id, 0)
 
     def _is_new(self, submit: Submit) -> bool:
         return not submit.goes_on and submit.arrival_time >= self.opened
 
     def _has_room(self, submit: Submit) -> bool:
         """A prompt that would wait alone may be of any length, as with the engine."""
-        if self._num_waiting >= self._max_requests:
+        if len(self._waiting) >= self._max_requests:
             return False
         return not self._num_tokens or self._num_tokens + submit.prompt_len <= self._max_tokens
 
@@ -106,7 +112,7 @@ class Lobby:
         return EngineStats(
             step=0,
             running=0,
-            waiting=self._num_waiting,
+            waiting=len(self._waiting),
             blocks_used=0,
             blocks_total=0,
             epoch=self._epoch,

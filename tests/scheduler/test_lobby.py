@@ -88,3 +88,11 @@ def test_a_prompt_that_would_wait_alone_may_be_long() -> None:
     waiting = Waiting()
     waiting.say(ONE, submit_of(0, [1] * 11, arrival_time=100.5))
     assert not waiting.refused
+
+
+def test_who_has_left_waits_no_more() -> None:
+    waiting = Waiting()
+    waiting.say(ONE, submit_of(0, [1] * 8, arrival_time=100.5))
+    waiting.say(ONE, Abort(request_ids=[request_id(0), request_id(7)]))
+    waiting.say(TWO, submit_of(1, [1] * 10, arrival_time=100.5))
+    assert not waiting.refused
