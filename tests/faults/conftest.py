@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fault_checks import COUNT, FLAGS, TOKENS, Footprint
+from fault_checks import COUNT, FLAGS, TOKENS, Footprint, waived
 from fault_streams import Seen, Streams
 from octavo_server import Server, serving
 
@@ -72,3 +72,10 @@ def sockets() -> Iterator[Path]:
 def stop(server: Server) -> None:
     if server.process.poll() is None:
         assert server.stop() == 0, "\n".join(server.lines)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if waived:
+        terminalreporter.section("over their limit, waived on a busy machine")
+    for line in waived:
+        terminalreporter.line(line)

@@ -124,4 +124,4 @@ def test_f15_ten_times_too_many(start: Start) -> None:
     figures("F15-refusal-p99-ms", round(1e3 * percentile(load.refused, 0.99)), 50)
     figures("F15-accepted-p99-s", round(percentile(load.accepted, 0.99), 2), 2 * AT_ONCE / capacity)
     figures("F15-normal-after-s", round(after, 2), 5)
-    figures("F15-goodput", round(goodput, 2), ">=0.95", passed=goodput >= 0.95)
+    figures("F15-goodput", round(goodput, 2), 0.95, at_least=True)

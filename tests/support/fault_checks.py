@@ -19,6 +19,9 @@ AFTER_COUNT, AFTER_TOKENS = 16, 16
 """Requests that every server answers after its fault, as it would have before."""
 SHARED_MEMORY = "/dev/shm"
 PIPES_EACH = 2
+CEILING = 4
+waived: list[str] = []
+"""Lines of figures over their limit, where others kept the machine busy: for the end of the run."""
 
 
 def outcomes(seen: Sequence[Seen]) -> list[tuple[object, ...]]:
@@ -136,24 +139,45 @@ def offspring(parents: Sequence[int]) -> list[tuple[str, str]]:
 
 def report(
     fault: str,
-    value: object,
-    limit: object = None,
+    value: float,
+    limit: float | None = None,
     *,
-    passed: bool | None = None,
+    at_least: bool = False,
     seed: int = 0,
     streams: int = COUNT,
     timed: bool = False,
+    ceiling: float | None = None,
 ) -> None:
-    """Print the line that machines read; fails where the value is over the limit, or not `passed`.
+    """Print the line that machines read; fails where the value is over the limit (`at_least`: under
+    it).
 
-    `timed`: a machine that others keep busy is not held to it.
+    `timed`: a machine that others keep busy is held to `ceiling` alone, CEILING times the limit or
+    a CEILINGth of it where nothing else is said.
     """
-    if passed is None:
-        passed = limit is None or value <= limit  # type: ignore[operator]
-    words = {"fault": fault, "seed": seed, "streams": streams, "value": value, "limit": limit}
+    bound = f">={limit}" if at_least else limit
+    words = {"fault": fault, "seed": seed, "streams": streams, "value": value, "limit": bound}
     line = " ".join(f"{name}={str(word).replace(' ', '_')}" for name, word in words.items())
+    passed = is_within(value, limit, at_least)
+    waives = not passed and timed and is_within(value, ceiling or far(limit, at_least), at_least)
+    if waives and not is_quiet():
+        waived.append(line)
+        print(f"{line} pass=waived")
+        return
     print(f"{line} pass={'yes' if passed else 'no'}")
-    assert passed or (timed and not is_quiet()), line
+    assert passed, line
+
+
+def is_within(value: float, limit: float | None, at_least: bool) -> bool:
+    if limit is None:
+        return True
+    return value >= limit if at_least else value <= limit
+
+
+def far(limit: float | None, at_least: bool) -> float | None:
+    """What no company excuses."""
+    if limit is None:
+        return None
+    return limit / CEILING if at_least else limit * CEILING
 
 
 def percentile(values: Sequence[float], share: float) -> float:
