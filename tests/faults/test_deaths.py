@@ -11,15 +11,21 @@ from pathlib import Path
 import httpx
 import pytest
 from fault_checks import COUNT, TOKENS, outcomes, report, wrong
-from fault_streams import Seen, Streams
+from fault_frontends import running_on_each
+from fault_streams import Seen, Streams, longest
 from octavo_server import Server, alive, port_is_free, wait_for
+
+from octavo.services.supervisor.admin import ask, default_path
 
 Start = Callable[..., Server]
 HANG = ("--hang-timeout", "4")
 HOOKS = Path(__file__).parents[1] / "support" / "faults"
 HOOKED = [str(HOOKS), *filter(None, [os.environ.get("PYTHONPATH")])]
+RUNNING = "vllm:num_requests_running"
 GAP_SECONDS = 5.0
 """A stream may pause for so long where a process dies. Where it hangs, for HANG's seconds more."""
+LATE_SECONDS = 10.0
+"""And all may end so much later than they would have."""
 
 
 def strike(server: Server, victim: str, number: signal.Signals) -> Callable[[], None]:
@@ -69,6 +75,8 @@ def check_a_pause(
     seen = streams.run(fault)
     assert outcomes(seen) == outcomes(reference)
     report(f"{test}-gap-s", round(streams.longest_gap, 2), GAP_SECONDS + hang, timed=True)
+    limit = round(longest(reference) + LATE_SECONDS + hang, 1)
+    report(f"{test}-total-s", round(longest(seen), 1), limit, timed=True)
     assert sum("starting it again" in line for line in server.lines) == 1
     check_counters(server, role, seen)
 
@@ -92,32 +100,44 @@ def test_f1_two_ranks(start: Start, reference: list[Seen]) -> None:
     report("F1-two-ranks-wrong", wrong(seen, reference), 0, streams=8)
 
 
-def open_sockets(pid: int) -> int:
-    links = [os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir()]
-    return sum(link.startswith("socket:") for link in links)
-
-
 def test_f4_a_frontend_dies_with_its_own_streams_alone(start: Start, reference: list[Seen]) -> None:
+    """All of them and no other's; what they held is free at once, and another takes its place."""
+    count, tokens = COUNT // 2, 3 * TOKENS
     server = start("--frontends", "2")
-    streams = Streams(server.url, COUNT, TOKENS)
-    times: list[float] = []
+    before = server.children()
+    with running_on_each(server, count, tokens) as (streams, runs):
+        assert server.metric(RUNNING) == 2 * count
+        strike(server, "frontend-0", signal.SIGKILL)()
+        died = time.monotonic()
+        assert longest_of(streams[1]) < TOKENS, "the rest is compared with the reference"
+        assert httpx.get(f"{server.url}/v1/models", timeout=10).status_code == 200
+        connected = time.monotonic() - died
+        wait_for(lambda: server.metric(RUNNING) <= count, 10)
+        freed = time.monotonic() - died
+        assert longest_of(streams[1]) < tokens, "these might have made room by their own end"
+        wait_for(lambda: is_ready(server, "frontend-0", before["frontend-0"]), 20)
+        replaced = time.monotonic() - died
+        lost, kept = (run.result() for run in runs)
+    assert all(one.ids and one.error and not one.done for one in lost)
+    assert all(one.done and len(one.ids) == tokens for one in kept), kept
+    assert [one.ids[:TOKENS] for one in kept] == [one.ids for one in reference[:count]]
+    after = server.children()
+    assert {name for name, pid in before.items() if after[name] != pid} == {"frontend-0"}
+    report("F4-connect-s", round(connected, 2), 1, timed=True)
+    report("F4-freed-s", round(freed, 2), 2, timed=True)
+    report("F4-replaced-s", round(replaced, 2), 3, timed=True)
 
-    def fault() -> None:
-        # The one with fewer streams: one of both may have nearly all.
-        frontends = [name for name in server.children() if name.startswith("frontend")]
-        victim = min(frontends, key=lambda name: open_sockets(server.children()[name]))
-        strike(server, victim, signal.SIGKILL)()
-        times.append(time.monotonic())
-        answer = httpx.get(f"{server.url}/v1/models", timeout=10)
-        assert answer.status_code == 200
-        times.append(time.monotonic())
 
-    seen = streams.run(fault)
-    reset = [one for one in seen if not one.done]
-    assert len(reset) < COUNT and all(one.error for one in reset)
-    kept = [(one.outcome, r.outcome) for one, r in zip(seen, reference, strict=True) if one.done]
-    assert all(got == expected for got, expected in kept)
-    report("F4-connect-s", round(times[1] - times[0], 2), 1.0, timed=True)
+def longest_of(streams: Streams) -> int:
+    """Tokens of the stream that has most."""
+    return max(len(one.ids) for one in streams.seen)
+
+
+def is_ready(server: Server, name: str, old: int) -> bool:
+    """Whether its place is filled by another."""
+    processes = ask(default_path(server.port), "status")["processes"]
+    places = [(one["name"], one["state"]) for one in processes if one["pid"] != old]
+    return (name, "ready") in places
 
 
 def test_f5_kill_9_of_the_supervisor_lets_the_next_start(start: Start) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,6 +47,8 @@ class Seen:
     begun: bool = False
     first: float = 0.0
     """Seconds to the first event."""
+    seconds: float = 0.0
+    """Until it ended, well or not."""
 
     @property
     def outcome(self) -> tuple[Any, ...]:
@@ -68,6 +70,11 @@ class Streams:
     def progress(self) -> float:
         """Tokens that have come, as a share of all."""
         return sum(len(one.ids) for one in self.seen) / (len(self.seen) * self._max_tokens)
+
+    @property
+    def begun(self) -> bool:
+        """Whether each has got something."""
+        return all(one.ids for one in self.seen)
 
     @property
     def longest_gap(self) -> float:
@@ -100,6 +107,8 @@ class Streams:
                 await self._read(answer, seen, began)
         except httpx.HTTPError as error:
             seen.error = repr(error)
+        finally:
+            seen.seconds = time.monotonic() - began
 
     async def _read(self, answer: httpx.Response, seen: Seen, began: float) -> None:
         last = time.monotonic()
@@ -112,6 +121,11 @@ class Streams:
                 last = now
                 seen.first = seen.first or now - began
                 _take(json.loads(line[6:]), seen)
+
+
+def longest(seen: Sequence[Seen]) -> float:
+    """Seconds from the beginning of streams that began together to the last one's end."""
+    return max(one.seconds for one in seen)
 
 
 def _take(event: dict[str, Any], seen: Seen) -> None:
