@@ -206,10 +206,14 @@ def test_the_admin_socket(start: Start, tmp_path: Path) -> None:
     done = subprocess.run(asked, capture_output=True, text=True, timeout=20)
     status = json.loads(done.stdout)
     assert status["state"] == "ready" and status["restarts"] == 0
-    assert {one["name"]: one["pid"] for one in status["processes"]} == server.children()
+    children = server.children()
+    assert {one["name"]: one["pid"] for one in status["processes"]} == children
     subprocess.run([*argv, "restart-workers", "--socket", str(path)], timeout=20, check=True)
-    wait_for(lambda: server.children().get("worker-0") not in (None, status["processes"][1]), 20)
-    server.wait_idle()
+    wait_for(lambda: server.children().get("worker-0") not in (None, children["worker-0"]), 20)
+    wait_for(lambda: server.request("GET", "/health")[0] == 200, 20)
+    assert server.post("/v1/completions", {"prompt": "a", "max_tokens": 2})["usage"]
+    changed = {name for name, pid in server.children().items() if children[name] != pid}
+    assert changed == {"worker-0"}
     subprocess.run([*argv, "drain", "--socket", str(path)], timeout=20, check=True)
     assert server.process.wait(20) == 0
     assert not path.exists()

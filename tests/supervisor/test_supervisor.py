@@ -176,6 +176,60 @@ def test_tells_the_service_manager(tmp_path: Path, serving: list[Served]) -> Non
         assert served.finish()[0] == 0
 
 
+def test_the_watchdog_is_fed_again_and_again(tmp_path: Path, serving: list[Served]) -> None:
+    """Also by a supervisor that has nothing else to say any more."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        address = listen_at(manager, tmp_path)
+        served = Served(tmp_path, environ={"NOTIFY_SOCKET": address})
+        serving.append(served)
+        while not manager.recv(1000).startswith(b"READY=1"):
+            pass
+        assert [manager.recv(1000) for _ in range(3)] == [b"WATCHDOG=1"] * 3
+        served.process.send_signal(signal.SIGTERM)
+        assert served.finish()[0] == 0
+
+
+def test_the_watchdog_hears_nothing_while_a_killed_child_does_not_die(
+    tmp_path: Path, serving: list[Served]
+) -> None:
+    """A restart of all is left then. Once it is gone all is well again."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        environ = {"NOTIFY_SOCKET": listen_at(manager, tmp_path), "OCTAVO_TEST_KILL_PATIENCE": "1"}
+        served = Served(tmp_path, {"worker-0": "undying"}, environ=environ)
+        serving.append(served)
+        left = served.wait_for("left", 1)["worker-0"]
+        try:
+            wait_until(lambda: not alive(served.events("started")["worker-0"]))
+            assert is_silent(manager, 3.5, within=20)
+        finally:
+            os.kill(left, signal.SIGKILL)
+        manager.settimeout(10)
+        while manager.recv(1000) != b"WATCHDOG=1":
+            pass
+        wait_until(lambda: served.num_starts("worker-0") == 2)
+        served.process.send_signal(signal.SIGTERM)
+        assert served.finish()[0] == 0
+
+
+def listen_at(manager: socket.socket, directory: Path) -> str:
+    address = str(directory / "notify")
+    manager.bind(address)
+    manager.settimeout(10)
+    return address
+
+
+def is_silent(manager: socket.socket, seconds: float, within: float) -> bool:
+    """Whether nothing is said for `seconds` at last: of signs of life there is one each second."""
+    manager.settimeout(seconds)
+    deadline = time.monotonic() + within
+    while time.monotonic() < deadline:
+        try:
+            manager.recv(1000)
+        except TimeoutError:
+            return True
+    return False
+
+
 def next_word(manager: socket.socket) -> bytes:
     """But for signs of life."""
     while (said := manager.recv(1000)) == b"WATCHDOG=1":

@@ -56,12 +56,22 @@ def main(child: Child) -> None:
     if behaviour != "hang" and not (behaviour == "hang-later" and is_later):
         facts = {"num_blocks": 100, "kv_tokens": 1600, "block_size": 16, "max_concurrency": 12.5}
         child.ready(**facts, compiled=["norm", "attention", "norm"], from_cache=2, cache="/cache")
+    if behaviour == "undying" and not is_later:
+        leave_somebody(name)
     if behaviour == "die-when-ready":
         os.kill(os.getpid(), signal.SIGKILL)
     while not stopped.is_set():
         stopped.wait(0.1)
         child.alive()
     note(name, "ended")
+
+
+def leave_somebody(name: str) -> None:
+    """Hang, with a child that keeps our pipes open when we are killed: as if we would not die."""
+    if os.fork() == 0:
+        note(name, "left")
+    while True:
+        time.sleep(60)
 
 
 def serve(name: str) -> None:

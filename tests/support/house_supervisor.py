@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from octavo.services.supervisor import listener
+from octavo.services.supervisor import hangs, listener
 from octavo.services.supervisor.children import Spawner
 from octavo.services.supervisor.supervisor import supervise
 from octavo.shared.config import EngineConfig, ModelInfo, ServerConfig
@@ -33,6 +33,7 @@ def fake_child(role: str) -> list[str]:
 def main() -> int:
     ranks, frontends, port = (int(argument) for argument in sys.argv[1:4])
     setup_logging("supervisor")
+    hangs.KILL_PATIENCE = float(os.environ.get("OCTAVO_TEST_KILL_PATIENCE", hangs.KILL_PATIENCE))
     server = ServerConfig(
         engine=EngineConfig(tensor_parallel_size=ranks),
         served_model_name=["fake"],
