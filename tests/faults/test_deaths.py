@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -153,19 +154,36 @@ def test_f5_kill_9_of_the_supervisor_lets_the_next_start(start: Start) -> None:
 
 
 def test_f6_a_worker_that_dies_at_every_start(start: Start) -> None:
-    """The server gives up, says so, and tells those who wait."""
+    """The server gives up with its sixth death, says so, and tells those who wait: in their
+    streams, and whoever has got nothing yet by an answer."""
     server = start()
-    began = time.monotonic()
-    streams = Streams(server.url, 4, 2000)
+    streams = Streams(server.url, 4, 1900)
+    deaths: dict[int, float] = {}
 
-    def fault() -> None:
+    def die_again_and_again() -> None:
         while server.process.poll() is None and time.monotonic() - began < 60:
-            for name, pid in server.children().items():
-                if name == "worker-0":
-                    os.kill(pid, signal.SIGKILL)
+            if worker := server.children().get("worker-0"):
+                os.kill(worker, signal.SIGKILL)
+                deaths.setdefault(worker, time.monotonic())
             time.sleep(0.05)
 
-    seen = streams.run(fault, at=0.01)
+    with ThreadPoolExecutor(2) as pool:
+        running = pool.submit(streams.run)
+        waiting = pool.submit(wait_for_all, server, 1900)
+        wait_for(lambda: streams.begun and server.metric(RUNNING) == 5, 30)
+        began = time.monotonic()
+        die_again_and_again()
     assert server.process.wait(10) == 70
     report("F6-exit-s", round(time.monotonic() - began, 1), 60, streams=4, timed=True)
-    assert [one.error for one in seen] == ["engine_dead"] * 4
+    report("F6-deaths", len(deaths), 6, streams=4)
+    assert [one.error for one in running.result()] == ["engine_dead"] * 4
+    answer, answered = waiting.result()
+    assert (answer.status_code, answer.json()["error"]["code"]) == (503, "engine_dead")
+    report("F6-answered-s", round(answered - max(deaths.values()), 2), 2, streams=1, timed=True)
+
+
+def wait_for_all(server: Server, max_tokens: int) -> tuple[httpx.Response, float]:
+    """An answer that is no stream, and when it came."""
+    body = {"prompt": "a", "max_tokens": max_tokens, "ignore_eos": True}
+    answer = httpx.post(f"{server.url}/v1/completions", json=body, timeout=120)
+    return answer, time.monotonic()
