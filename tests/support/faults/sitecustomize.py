@@ -8,7 +8,8 @@ reads what it must not; `ballast`: while a cursed row is computed, all of the GP
 but 32 MiB. `numbers`: requests that ask for as many tokens as POISONS has are spoilt there: in
 hidden states, in the keys or values of their first block, or in their logits, from that many steps
 on. `scheduler`: a scheduler that has planned a step with a cursed row dies. `warm-up`: the first
-step, which is that of the warm-up, goes on for a minute. `busy`: the GPU is another process's.
+step, which is that of the warm-up, goes on for a minute. `slow`: each takes SLOW seconds more.
+`busy`: the GPU is another process's.
 `stuck`: once there is a file OCTAVO_TEST_STUCK, whoever removes it waits for its step for ever, as
 for a kernel that does not end. `any`: what a request is cursed with depends on how many tokens it
 asks for (CURSES).
@@ -39,6 +40,7 @@ POISONS = {
     52: ("hidden", 0),
 }
 CURSES = {43: "raise", 44: "memory", 45: "nan"}
+SLOW = 0.1
 FAULT = os.environ.get("OCTAVO_TEST_FAULT", "")
 
 
@@ -153,6 +155,8 @@ class Curse:
             begun = time.monotonic()
             while time.monotonic() < begun + 60:
                 torch.ones(1000, 1000) @ torch.ones(1000, 1000)
+        if FAULT == "slow":
+            time.sleep(SLOW)
         if FAULT == "memory-once" and self._step == 10:
             raise torch.OutOfMemoryError("injected")
         if "memory" in faults or ("memory-1" in faults and on_rank(1)):
