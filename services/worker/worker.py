@@ -97,24 +97,7 @@ def build_runner(child: Child, phases: Phases, counter: CompileCounter) -> tuple
         dtype,
         config.max_model_len or model_config.max_position_embeddings,
     )
-    reporter = Reporter(child.config.path, rank)
-    helper = HelperConfig.of(config, child.config.model)
-    grammars = Grammars(helper, rank, reporter)
-    runner: Runner
-    if pooling is not None:
-        runner = PoolingRunner(config, model, pooling, device, grammars)
-    else:
-        server = child.config.server
-        # Results are rank 0's, so it says who is ended. The library's one client is its own affair.
-        runner = ModelRunner(
-            config,
-            model,
-            child.config.model.vocab_size,
-            device,
-            grammars,
-            reporter if rank else None,
-            Patience(ends=rank == 0 and server.frontends > 0),
-        )
+    runner = _runner_of(child, model, device)
     filled = start_filling(child, model, model_config, device)
     num_blocks = _bind_cache(config, runner, spec, budget, device, filled)
     seconds = filled()
@@ -126,6 +109,18 @@ def build_runner(child: Child, phases: Phases, counter: CompileCounter) -> tuple
         runner.capture(child.progress)
         phases.end("graphs")
     return runner, num_blocks
+
+
+def _runner_of(child: Child, model: CausalLM, device: torch.device) -> Runner:
+    """Of several ranks the first has results: it says who is ended, the others what they refuse."""
+    rank, server, info = child.config.index, child.config.server, child.config.model
+    reporter = Reporter(child.config.path, rank)
+    grammars = Grammars(HelperConfig.of(server.engine, info), rank, reporter)
+    if info.pooling is not None:
+        return PoolingRunner(server.engine, model, info.pooling, device, grammars)
+    refused = reporter if rank else None
+    patience = Patience(ends=rank == 0 and server.frontends > 0)  # the library's client is alone
+    return ModelRunner(server.engine, model, info.vocab_size, device, grammars, refused, patience)
 
 
 def start_filling(

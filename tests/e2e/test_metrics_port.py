@@ -103,7 +103,9 @@ def test_it_stays_open_while_frontends_are_replaced(two: Two) -> None:
     assert httpx.get(f"{two.url}/metrics").status_code == 200
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+@pytest.mark.parametrize(
+    "number", [signal.SIGKILL, pytest.param(signal.SIGSTOP, marks=pytest.mark.slow)]
+)
 def test_the_exporter_dies_or_hangs_and_no_stream_notices(two: Two, number: signal.Signals) -> None:
     """A scrape meanwhile waits for the next one."""
     body = {"prompt": "x", "max_tokens": 300, "ignore_eos": True, "seed": 1}

@@ -26,7 +26,7 @@ HANG_TIMEOUT = 3.0
 
 def test_f28_health_turns_with_progress(start: Start) -> None:
     """Long before a process that hangs is killed."""
-    server = start("--hang-timeout", "6")
+    server = start("--hang-timeout", "4")
     for victim in ("worker-0", "scheduler-0"):
         for number in (signal.SIGKILL, signal.SIGSTOP):
             check_turns(server, victim, number)
