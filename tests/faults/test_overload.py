@@ -110,7 +110,7 @@ def test_f15_ten_times_too_many(start: Start) -> None:
         rate = ENOUGH
         while not (taken := serve(rate, 10)).refused:
             rate *= 2
-        capacity = serve(2 * taken.per_second(WARM_UP), 20).per_second(WARM_UP)
+        capacity = serve(2 * taken.per_second(WARM_UP), 45).per_second(WARM_UP)
         load = serve(10 * capacity, 60)
     goodput = load.per_second(WARM_UP) / capacity
     while percentile(ttfts(server, 1), 0.5) > 1.5 * usual:
