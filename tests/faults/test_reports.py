@@ -11,6 +11,7 @@ from fault_checks import report
 def quiet(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
     monkeypatch.setattr(fault_checks, "is_quiet", lambda: request.param)
     monkeypatch.setattr(fault_checks, "waived", [])
+    monkeypatch.setattr(fault_checks, "slowness", lambda: 1.0)
     return bool(request.param)
 
 
@@ -33,6 +34,15 @@ def test_company_excuses_a_figure_of_time(quiet: bool, value: float, at_least: b
 def test_nothing_excuses_four_times_the_limit(quiet: bool, value: float, at_least: bool) -> None:
     with pytest.raises(AssertionError):
         is_waived(value, 2.0, at_least=at_least)
+
+
+def test_a_slow_machine_has_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fault_checks, "is_quiet", lambda: False)
+    monkeypatch.setattr(fault_checks, "waived", [])
+    monkeypatch.setattr(fault_checks, "slowness", lambda: 3.0)
+    assert is_waived(23.0, 2.0)
+    with pytest.raises(AssertionError):
+        is_waived(25.0, 2.0)
 
 
 def test_nothing_excuses_another_figure(quiet: bool) -> None:

@@ -151,15 +151,15 @@ def report(
     """Print the line that machines read; fails where the value is over the limit (`at_least`: under
     it).
 
-    `timed`: a machine that others keep busy is held to `ceiling` alone, CEILING times the limit or
-    a CEILINGth of it where nothing else is said.
+    `timed`: a machine that others keep busy is held to `ceiling` alone: where nothing else is said,
+    to CEILING times the limit or a CEILINGth of it, and by as much more as it is slower.
     """
     bound = f">={limit}" if at_least else limit
     words = {"fault": fault, "seed": seed, "streams": streams, "value": value, "limit": bound}
     line = " ".join(f"{name}={str(word).replace(' ', '_')}" for name, word in words.items())
     passed = is_within(value, limit, at_least)
-    waives = not passed and timed and is_within(value, ceiling or far(limit, at_least), at_least)
-    if waives and not is_quiet():
+    waives = not passed and timed and not is_quiet()
+    if waives and is_within(value, ceiling or far(limit, at_least), at_least):
         waived.append(line)
         print(f"{line} pass=waived")
         return
@@ -174,10 +174,11 @@ def is_within(value: float, limit: float | None, at_least: bool) -> bool:
 
 
 def far(limit: float | None, at_least: bool) -> float | None:
-    """What no company excuses."""
+    """What no company excuses, on a machine as fast as this one is now."""
     if limit is None:
         return None
-    return limit / CEILING if at_least else limit * CEILING
+    factor = CEILING * slowness()
+    return limit / factor if at_least else limit * factor
 
 
 def percentile(values: Sequence[float], share: float) -> float:
