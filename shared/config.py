@@ -82,7 +82,7 @@ class ServerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     admin_socket: str | None = None
     """Where `octavo admin` reaches the server; None: by the port, in the directory for such."""
     frontends: int = 1
-    """None where the library is the only client."""
+    """0 where the library is the only client."""
     served_model_name: list[str] = []
     """Names answered in `model`; the first is echoed."""
     api_key: list[str] = []

@@ -135,7 +135,8 @@ class Constraints:
             self._uploaded.synchronize()
         masks = batch.masks[: len(constraints)]
         masks.fill(-1)
-        self._patience.fill(batch, constraints, self._forward_done() if beside else lambda: False)
+        counts = beside and self._patience.ends
+        self._patience.fill(batch, constraints, self._forward_done() if counts else lambda: False)
         alive = [
             constraint.leaves_any(mask, int(length))
             for constraint, mask, length in zip(constraints, masks, lengths, strict=True)

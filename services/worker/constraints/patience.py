@@ -18,7 +18,7 @@ class Patience:
     """`ends`: whether it ever runs out."""
 
     def __init__(self, ends: bool) -> None:
-        self._ends = ends
+        self.ends = ends
         self._looks = False
         self._turn = 0
 
@@ -33,7 +33,7 @@ class Patience:
             row, matcher = pairs.pop(self._turn % len(pairs))
             self._look_at(constraints[row], matcher, batch.masks[row])
         batch.fill(pairs)
-        self._looks = self._ends and time.perf_counter() - began > LONG_MASK and waits()
+        self._looks = self.ends and time.perf_counter() - began > LONG_MASK and waits()
 
     def _look_at(self, constraint: Constraint, matcher: Matcher, mask: Masks) -> None:
         began = time.thread_time()
