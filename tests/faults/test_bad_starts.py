@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fault_checks import report
+from fault_checks import hooked, report
 
 from octavo.services import demo
 
@@ -23,7 +23,6 @@ Change = Callable[[Path], tuple[str, ...]]
 """Spoils a folder; returns what the error must name: the file, and the tensor if there is one."""
 Header = dict[str, dict[str, Any]]
 SHARD = "model.safetensors"
-HOOKS = Path(__file__).parent.parent / "support" / "faults"
 
 
 def parts(folder: Path) -> tuple[Header, bytes]:
@@ -116,11 +115,10 @@ CHANGES = (
 def serve(*flags: str, device: str = "cpu", fault: str = "") -> tuple[int, list[str], float]:
     """Exit code, what was printed, seconds. `fault`: one of support/faults."""
     command = [sys.executable, "-P", "-m", "octavo.services.launch", "serve", "--device", device]
-    path = os.pathsep.join([str(HOOKS), *filter(None, [os.environ.get("PYTHONPATH")])])
-    hooked = {"PYTHONPATH": path, "OCTAVO_TEST_FAULT": fault} if fault else {}
+    variables = os.environ | (hooked(fault) if fault else {})
     began = time.monotonic()
     ended = subprocess.run(
-        [*command, *flags], capture_output=True, text=True, timeout=60, env=os.environ | hooked
+        [*command, *flags], capture_output=True, text=True, timeout=60, env=variables
     )
     return ended.returncode, (ended.stdout + ended.stderr).splitlines(), time.monotonic() - began
 

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from fault_checks import COUNT, TOKENS, outcomes, report, wrong
+from fault_checks import COUNT, TOKENS, hooked, outcomes, report, wrong
 from fault_streams import Seen, Streams
 from octavo_server import Server
 
 Start = Callable[..., Server]
-HOOKS = Path(__file__).parents[1] / "support" / "faults"
 QUARANTINED_BY = 4
 """Deaths, as test_trials has it."""
 CURSED: dict[str, Any] = {
@@ -29,10 +26,8 @@ CURSED: dict[str, Any] = {
 
 @pytest.fixture
 def faulty(start: Start) -> Start:
-    path = os.pathsep.join([str(HOOKS), *filter(None, [os.environ.get("PYTHONPATH")])])
-
     def make(fault: str, *flags: str, **options: Any) -> Server:
-        return start(*flags, env={"PYTHONPATH": path, "OCTAVO_TEST_FAULT": fault}, **options)
+        return start(*flags, env=hooked(fault), **options)
 
     return make
 

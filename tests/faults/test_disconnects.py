@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import socket
 import struct
 import threading
@@ -14,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from fault_checks import TOKENS, percentile, report, wrong
+from fault_checks import TOKENS, hooked, percentile, report, wrong
 from fault_streams import Seen, Streams
 from octavo_server import Server, wait_for
 
@@ -57,11 +56,6 @@ LEAVE = (fin, rst, half_close)
 COMPUTED = "vllm:iteration_tokens_total_sum"
 """Tokens of all steps, each counted as it is planned: while the step before it runs."""
 RUNNING, WAITING = "vllm:num_requests_running", "vllm:num_requests_waiting"
-HOOKS = Path(__file__).parent.parent / "support" / "faults"
-SLOW_STEPS = {
-    "PYTHONPATH": os.pathsep.join([str(HOOKS), os.environ.get("PYTHONPATH", "")]),
-    "OCTAVO_TEST_FAULT": "slow",
-}
 BUDGET = 512
 """Tokens of a step: 64 prompts of 300 tokens take 38 steps."""
 STAYS = 500
@@ -117,7 +111,7 @@ def test_f12_they_leave(unhurt: Server, reference: list[Seen], when: str) -> Non
 def test_f12_no_step_is_planned_for_those_who_have_left(start: Start) -> None:
     """The step that runs and the next one are on their way; so each costs two tokens at most. That
     it takes a moment to be noticed does not matter here, for steps are slow."""
-    server = start("--max-num-batched-tokens", str(BUDGET), env=SLOW_STEPS)
+    server = start("--max-num-batched-tokens", str(BUDGET), env=hooked("slow"))
     for when, step in (("prefill", BUDGET), ("stream", BAD)):
         with clients(server, when) as gone:
             wait_for(lambda: server.metric(RUNNING) + server.metric(WAITING) == BAD, 20)

@@ -20,11 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fault_checks import Footprint, report
+from fault_checks import Footprint, hooked, report
 from fault_streams import Seen, Streams
 from octavo_server import Server, wait_for
 
-HOOKS = Path(__file__).parents[1] / "support" / "faults"
 MODEL = shlex.split(os.environ.get("OCTAVO_TEST_GPU_MODEL", ""))
 COUNT, TOKENS = 64, 200
 RELOAD_SECONDS = 30.0
@@ -39,8 +38,7 @@ def start() -> Iterator[Start]:
     with contextlib.ExitStack() as end:
 
         def make(*flags: str, fault: str = "") -> Server:
-            path = os.pathsep.join([str(HOOKS), *filter(None, [os.environ.get("PYTHONPATH")])])
-            server = Server(*MODEL, *flags, env={"PYTHONPATH": path, "OCTAVO_TEST_FAULT": fault})
+            server = Server(*MODEL, *flags, env=hooked(fault))
             end.callback(stop, server)
             server.wait_ready()
             run(server)  # of the prefix cache, the runs that count see the same

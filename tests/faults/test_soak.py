@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from fault_checks import percentile, report
+from fault_checks import hooked, percentile, report
 from fault_list import FAULTS, Scene, schedule
 from fault_streams import Seen
 from octavo_server import Server
@@ -28,7 +28,6 @@ SEED = int(os.environ.get("OCTAVO_TEST_SOAK_SEED", "0"))
 CLIENTS = 16
 FAULT_EVERY = 9.0
 """Seconds."""
-HOOKS = Path(__file__).parent.parent / "support" / "faults"
 
 
 def test_f2_a_worker_dies_every_15_seconds(start: Start, reference: list[Seen]) -> None:
@@ -117,8 +116,7 @@ def test_f30_random_faults(
 
 def scene_of(start: Start, sockets: Path, clock: Path) -> Scene:
     clock.write_text("+0s")
-    path = os.pathsep.join([str(HOOKS), os.environ.get("PYTHONPATH", "")])
-    hooks = {"PYTHONPATH": path, "OCTAVO_TEST_FAULT": "any", "OCTAVO_TEST_CLOCK": str(clock)}
+    hooks = hooked("any") | {"OCTAVO_TEST_CLOCK": str(clock)}
     flags = ("--frontends", "2", "--hang-timeout", "5")
     server = start(*flags, tracebacks=True, env={"TMPDIR": str(sockets), **hooks})
     return Scene(server, sockets, clock, random.Random(SEED))

@@ -18,10 +18,17 @@ FLAGS = ("--device", "cpu")
 AFTER_COUNT, AFTER_TOKENS = 16, 16
 """Requests that every server answers after its fault, as it would have before."""
 SHARED_MEMORY = "/dev/shm"
+HOOKS = Path(__file__).parent / "faults"
 PIPES_EACH = 2
 CEILING = 4
 waived: list[str] = []
 """Lines of figures over their limit, where others kept the machine busy: for the end of the run."""
+
+
+def hooked(fault: str) -> dict[str, str]:
+    """Variables of a server whose processes meet this fault of HOOKS."""
+    path = os.pathsep.join([str(HOOKS), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return {"PYTHONPATH": path, "OCTAVO_TEST_FAULT": fault}
 
 
 def outcomes(seen: Sequence[Seen]) -> list[tuple[object, ...]]:
